@@ -1,0 +1,1 @@
+"""Add-ons: stateful engines, provisioned and kept."""

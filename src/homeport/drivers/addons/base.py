@@ -1,0 +1,135 @@
+"""The Protocol of an add-on driver, and the frozen values it speaks in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from pydantic import Field
+
+from homeport.model.addon import AddOn
+from homeport.model.base import Frozen
+
+
+class AddOnId(Frozen):
+    """Which add-on: `folder` under `addons/` is `<project>-<environment>-<name>`."""
+
+    project: str
+    environment: str
+    name: str
+
+    @property
+    def slug(self) -> str:
+        return f"{self.project}-{self.environment}-{self.name}"
+
+
+class AddOnRequest(Frozen):
+    """An add-on as it should be."""
+
+    id: AddOnId
+    definition: AddOn
+    user: int | None = None
+    """uid the engine runs as, when Homeport is root."""
+    consumers: tuple[str, ...] = ()
+    """Services that get credentials of their own."""
+    host: str = "127.0.0.1"
+    """Loopback address it listens on."""
+    port: int = 0
+    """0 lets the driver choose a free one and keep it."""
+
+
+class Credentials(Frozen):
+    """How a consumer connects. `properties` are what `fromDatabase` and its like can ask for."""
+
+    user: str = ""
+    password: str = Field(default="", repr=False)
+    host: str = ""
+    port: int = 0
+    database: str = ""
+    url: str = Field(default="", repr=False)
+    env: dict[str, str] = Field(default={}, repr=False)
+    """Conventional variables: `DATABASE_URL`, `PGHOST`, …"""
+
+
+class Provisioned(Frozen):
+    """A running add-on."""
+
+    id: AddOnId
+    kind: str
+    engine: str
+    """`postgresql 18.4 (bundled)`, …"""
+    host: str
+    port: int
+    socket: str = ""
+    folder: Path
+    credentials: dict[str, Credentials] = Field(default={}, repr=False)
+    """By consumer; the owner's own under the empty name."""
+    notes: tuple[str, ...] = ()
+
+
+class Inspection(Frozen):
+    """What an add-on is doing."""
+
+    running: bool
+    version: str = ""
+    pid: int = 0
+    size: int = 0
+    """Bytes on disk."""
+    memory: int = 0
+    """Resident bytes (proportional share where the kernel tells it)."""
+    connections: int = 0
+    metrics: dict[str, float] = {}
+    detail: dict[str, str] = {}
+
+
+class BackupRef(Frozen):
+    """One backup of one add-on."""
+
+    id: str
+    addon: AddOnId
+    kind: str
+    taken_at: datetime
+    size: int
+    digest: str
+    folder: str
+    proven_at: datetime | None = None
+    metadata: dict[str, str] = {}
+
+
+class AddOnDriver(Protocol):
+    """Keeps one kind of add-on. Every method may be called twice: after a crash, it will be."""
+
+    kind: ClassVar[str]
+
+    def check(self, definition: AddOn) -> Sequence[str]:
+        """What this machine cannot give of the definition, one sentence each; [] when all. Asked by the planner."""
+
+    def provision(self, request: AddOnRequest) -> Provisioned:
+        """Create or adjust, start, and return it with credentials. Existing data is never touched."""
+
+    def rotate(self, id: AddOnId, consumer: str) -> Credentials:
+        """New password for a consumer; the old one works until `retire_old`."""
+
+    def retire_old(self, id: AddOnId, consumer: str) -> None: ...
+
+    def inspect(self, id: AddOnId) -> Inspection: ...
+
+    def start(self, id: AddOnId) -> None: ...
+
+    def stop(self, id: AddOnId) -> None: ...
+
+    def back_up(self, id: AddOnId, target: Path) -> BackupRef:
+        """A consistent copy in `target`, with checksums."""
+
+    def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
+        """A new add-on from a backup. Never touches a running one."""
+
+    def upgrade(self, id: AddOnId, version: str) -> Provisioned:
+        """Move to another major version; on failure the old one runs again, unchanged."""
+
+    def destroy(self, id: AddOnId) -> Path:
+        """Stop, and move the data to a tombstone that is kept 7 days; returns its folder."""
+
+    def logs(self, id: AddOnId, tail: int = 100) -> list[str]: ...

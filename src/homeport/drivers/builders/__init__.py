@@ -1,0 +1,1 @@
+"""Builders: source made runnable."""

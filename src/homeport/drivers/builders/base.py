@@ -1,0 +1,54 @@
+"""The Protocol of a builder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from homeport.model.base import Duration, Frozen, Size
+from homeport.model.release import Artifact
+from homeport.model.service import Service
+
+
+class BuildLimits(Frozen):
+    """What one build may use. Enforced by cgroup as root, by rlimits and niceness otherwise."""
+
+    cpu: float | None = None
+    memory: Size | None = None
+    time: Duration
+    """Wall time; the build is killed after it. Default 15 min."""
+
+
+class BuildRequest(Frozen):
+    """One service of one revision."""
+
+    project: str
+    environment: str
+    service: str
+    definition: Service
+    source: Path
+    """Folder of the fetched source; never written to."""
+    source_digest: str
+    env: dict[str, str] = {}
+    """Variables the file gives the build. Secrets come only when the build asks for them by name."""
+    user: int | None = None
+    """uid the build runs as, when Homeport is root."""
+    limits: BuildLimits
+
+
+Log = Callable[[str], None]
+"""Receives one line of output, already without its line end."""
+
+
+class Builder(Protocol):
+    """Turns source into artifacts."""
+
+    def key(self, request: BuildRequest) -> str:
+        """sha256 over every input: the filtered source, build settings, toolchain versions. Fast (no build)."""
+
+    def build(self, request: BuildRequest, log: Log, cancelled: Callable[[], bool]) -> Artifact:
+        """The artifact of `key(request)`: from the cache when complete, else built. Safe to call twice and at once.
+
+        Raises BuildFailed (with the last lines), BuildTimedOut, BuildCancelled, DiskLow, UnknownLanguage.
+        """

@@ -1,0 +1,155 @@
+"""The Protocol of an edge, and the typed route table it is generated from."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field
+
+from homeport.model.base import Duration, Frozen
+from homeport.model.route import Condition
+
+
+class Target(Frozen):
+    """One instance behind the edge."""
+
+    host: str
+    port: int
+    weight: int = 1
+
+
+class Upstream(Frozen):
+    """Pass on to instances."""
+
+    kind: Literal["upstream"] = "upstream"
+    name: str
+    """Unique in the table: `<project>-<environment>-<service>`."""
+    targets: tuple[Target, ...]
+    protocol: Literal["http", "https", "h2c"] = "http"
+    release: str = ""
+    """Told to the client as `X-Homeport-Release` only on probe requests."""
+    sticky: bool = False
+    timeout: Duration = timedelta(seconds=3600)
+    """Longest silence of the application; WebSocket and SSE count."""
+    strip_prefix: str = ""
+    rewrite: str = ""
+    """Path passed on instead of the request's; `$name` are captures of the match."""
+    host_header: str = ""
+
+
+class Files(Frozen):
+    """Serve files of a static artifact."""
+
+    kind: Literal["files"] = "files"
+    root: Path
+    clean_urls: bool = False
+    trailing_slash: bool | None = None
+    single_page: bool = False
+    not_found: str = ""
+    fallback: Upstream | None = None
+    """Where requests go that match no file."""
+
+
+class RedirectTo(Frozen):
+    """Answer with a redirect."""
+
+    kind: Literal["redirect"] = "redirect"
+    to: str
+    status: int = 308
+
+
+class Answer(Frozen):
+    """Answer at the edge with a fixed text."""
+
+    kind: Literal["answer"] = "answer"
+    status: int
+    body: str = ""
+    content_type: str = "text/html; charset=utf-8"
+    cacheable: bool = False
+    """Platform pages are `no-store`."""
+
+
+EdgeAction = Annotated[Upstream | Files | RedirectTo | Answer, Field(discriminator="kind")]
+
+
+class EdgeRoute(Frozen):
+    """One rule; first match wins."""
+
+    path: str = "/"
+    syntax: Literal["prefix", "exact", "regex"] = "prefix"
+    methods: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    action: EdgeAction
+    response_headers: dict[str, str] = {}
+    remove_headers: tuple[str, ...] = ()
+
+
+class Site(Frozen):
+    """The routes of one or more host names."""
+
+    name: str
+    """Unique: `<project>-<environment>-<service>`."""
+    hosts: tuple[str, ...]
+    routes: tuple[EdgeRoute, ...]
+    allow: tuple[str, ...] | None = None
+    """CIDRs that may come in; None means all."""
+    max_body: int = 0
+    """Bytes; 0 means no limit."""
+
+
+class Forward(Frozen):
+    """A TCP port on a loopback address passed on to instances: how private services are reached."""
+
+    name: str
+    host: str
+    port: int
+    targets: tuple[Target, ...]
+
+
+class RouteTable(Frozen):
+    """Everything the edge does. Equal tables give equal configurations."""
+
+    sites: tuple[Site, ...] = ()
+    forwards: tuple[Forward, ...] = ()
+    port: int = 8080
+    address: str = "127.0.0.1"
+    body_timeout: Duration = timedelta(seconds=60)
+    drain: Duration = timedelta(seconds=30)
+    """How long old connections may live after a change (`worker_shutdown_timeout`)."""
+
+
+class EdgeStatus(Frozen):
+    """What the edge serves now."""
+
+    running: bool
+    generation: int = 0
+    pid: int = 0
+    port: int = 0
+    workers: int = 0
+
+
+class Edge(Protocol):
+    """Routes the public's requests. Keeps serving while the control plane is down."""
+
+    def apply(self, table: RouteTable) -> int:
+        """Serve this table and return its generation, proven by a probe. Equal to the current table: nothing happens.
+
+        Starts the edge when it does not run. On any failure the last good table is still served.
+        Raises EdgeRefused (bad table), EdgeUnavailable (port taken, cannot start), EdgeUnconfirmed.
+        """
+
+    def status(self) -> EdgeStatus: ...
+
+    def table(self) -> RouteTable | None:
+        """The table that is served, read back from disk."""
+
+    def in_flight(self, target: Target) -> int:
+        """Connections between edge and instance that are open right now."""
+
+    def drain(self, target: Target, deadline: timedelta) -> int:
+        """Wait until none are in flight or the deadline passes; return how many are left."""
+
+    def stop(self) -> None:
+        """Stop serving. Already stopped is success."""

@@ -1,0 +1,148 @@
+"""The Protocol of a runtime, and the frozen values it speaks in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from homeport.model.base import Duration, Frozen
+from homeport.model.release import Artifact
+from homeport.model.service import Disk, Resources
+
+
+class Capabilities(Frozen):
+    """What a runtime can do; read by the planner before anything starts."""
+
+    images: bool = False
+    isolates_users: bool = False
+    """Instances of different environments run as different accounts."""
+    limits_memory: bool = False
+    limits_cpu: bool = False
+    limits_pids: bool = False
+    mounts: bool = False
+    """Disks appear at their mount path; without it the environment's variables are pointed at the real folder."""
+    names: bool = False
+    """Services reach each other by bare name."""
+    reasons: dict[str, str] = {}
+    """Per missing capability, one sentence why."""
+
+
+class Mount(Frozen):
+    """A disk and the host folder that holds it."""
+
+    disk: Disk
+    folder: Path
+
+
+class Placement(Frozen):
+    """One instance, fully decided. The same placement again gives the same instance."""
+
+    id: str
+    """`<project>-<environment>-<service>-<release>-<ordinal>[-<suffix>]`; unique on the machine."""
+    project: str
+    environment: str
+    service: str
+    release: str
+    ordinal: int = 0
+    generation: int = 0
+    """A driver refuses a placement older than one it has seen for the same id."""
+    artifact: Artifact
+    command: tuple[str, ...] | str
+    env: dict[str, str] = Field(default={}, repr=False)
+    """The complete environment; nothing is inherited."""
+    host: str = ""
+    """Loopback address the instance listens on; empty for those that do not."""
+    port: int = 0
+    resources: Resources = Resources()
+    mounts: tuple[Mount, ...] = ()
+    hosts: dict[str, str] = {}
+    """Names the instance may resolve, with their addresses (private services, add-ons)."""
+    user: int | None = None
+    """uid and gid when Homeport is root."""
+    grace: Duration = timedelta(seconds=30)
+    stop_signal: str = "SIGTERM"
+    stdin: bool = False
+    """Whether standard input is attached (one-off commands)."""
+
+
+class Handle(Frozen):
+    """A started instance, identified so that it can be found again after a restart of the control plane."""
+
+    id: str
+    pid: int
+    start_time: int
+    """Clock ticks since boot (`/proc/<pid>/stat` field 22): tells a recycled pid apart."""
+    boot_id: str = ""
+    started_at: datetime
+    host: str = ""
+    port: int = 0
+
+
+class Exit(Frozen):
+    """How an instance ended."""
+
+    code: int | None = None
+    """None when nobody was there to see it (the control plane was down) or a signal ended it."""
+    signal: int | None = None
+    out_of_memory: bool = False
+    at: datetime
+
+    def sentence(self) -> str:
+        """One sentence of cause for the user."""
+        if self.out_of_memory:
+            return "it was killed because it used more memory than it may"
+        if self.signal is not None:
+            return f"it was ended by signal {self.signal}"
+        return "it ended while nobody watched" if self.code is None else f"it ended with exit code {self.code}"
+
+
+class Observation(Frozen):
+    """The truth about one instance."""
+
+    handle: Handle
+    state: Literal["running", "exited"]
+    exit: Exit | None = None
+    memory: int = 0
+    """Resident bytes of all its processes."""
+    cpu_seconds: float = 0
+    processes: int = 0
+
+
+class LogLine(Frozen):
+    """One line an instance wrote."""
+
+    instance: str
+    stream: Literal["stdout", "stderr"]
+    at: datetime | None = None
+    text: str
+
+
+class Runtime(Protocol):
+    """Runs instances. Every method may be called twice: after a crash, it will be."""
+
+    capabilities: Capabilities
+
+    def start(self, placement: Placement) -> Handle:
+        """Start the instance, or find it running. Raises StartRefused."""
+
+    def observe(self) -> Sequence[Observation]:
+        """Every instance this home ever started that is not yet forgotten, orphans included."""
+
+    def stop(self, id: str, *, grace: timedelta | None = None) -> Exit | None:
+        """Stop signal, `grace`, SIGKILL to the whole group. Already gone is success."""
+
+    def forget(self, id: str) -> None:
+        """Remove the instance's files, logs kept. Only after it has exited."""
+
+    def wait(self, id: str, timeout: timedelta) -> Exit | None:
+        """Wait for the end; None when it still runs after the timeout."""
+
+    def on_exit(self, listener: Callable[[str, Exit], None]) -> None:
+        """Call `listener(id, exit)` soon after any instance ends by itself or is stopped."""
+
+    def logs(self, id: str, *, tail: int = 100, follow: bool = False, stopped: Callable[[], bool] = lambda: False) -> Iterator[LogLine]:
+        """The last `tail` lines, then new ones while `follow`."""

@@ -1,0 +1,1 @@
+"""Sources: where a project's files come from."""

@@ -1,0 +1,1 @@
+"""The vault: secrets sealed at rest, in numbered immutable versions."""

@@ -1,0 +1,1 @@
+"""Frozen values every floor shares: spec, release, plan, event, errors. No I/O, no clock, no environment."""

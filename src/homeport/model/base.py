@@ -1,0 +1,134 @@
+"""Base model and scalar types: names, durations, byte sizes."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+)
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+"""RFC 1123 label: what a name may look like in a host name, a path and a unix account."""
+
+_NAME = re.compile(NAME_PATTERN)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|s|m|h|d)")
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgtp]?i?b?)\s*$", re.IGNORECASE)
+_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+
+
+class Frozen(BaseModel):
+    """Base of every value: immutable, no unknown keys, field docstrings become the reference."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_serializer(mode="wrap")
+    def _keep_kind(self, handler: SerializerFunctionWrapHandler) -> Any:
+        """A union's `kind` is written even where defaults are left out, so that what was dumped can be read back."""
+        data = handler(self)
+        kind = getattr(self, "kind", None)
+        return data if kind is None or not isinstance(data, dict) or "kind" in data else {"kind": kind, **data}
+
+
+def slug(text: str) -> str:
+    """Turn any text into a `Name`: lower case, runs of other characters become one dash, at most 63 long.
+
+    Returns `"app"` when nothing usable is left.
+    """
+    cleaned = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].strip("-")
+    return cleaned or "app"
+
+
+def _check_name(value: str) -> str:
+    if not _NAME.match(value):
+        raise ValueError(f"{value[:80]!r} is not a name: use lower-case letters, digits and dashes, at most 63, no dash at the ends")
+    return value
+
+
+def parse_duration(value: Any) -> Any:
+    """Read `30`, `30.5`, `"30s"`, `"1m30s"`, `"500ms"`, `"7d"` as a timedelta; bare numbers are seconds.
+
+    The unit grammar is Go's `time.ParseDuration`, which Compose and Fly use, plus `d`. Raises ValueError.
+    """
+    if isinstance(value, timedelta) or value is None:
+        return value
+    if isinstance(value, bool):
+        raise ValueError("a duration is a number of seconds or text like '1m30s'")
+    if isinstance(value, int | float):
+        return timedelta(seconds=value)
+    text = str(value).strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return timedelta(seconds=float(text))
+    parts = _DURATION_PART.findall(text)
+    if not parts or "".join(n + u for n, u in parts) != text:
+        raise ValueError(f"{text[:40]!r} is not a duration: write it like '30s', '1m30s' or '500ms'")
+    try:
+        return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+    except OverflowError as error:
+        raise ValueError(f"{text[:40]!r} is too long a duration") from error
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a timedelta the shortest exact way: `1h30m`, `45s`, `1500ms`. Sub-millisecond parts become `us`."""
+    micros = round(value / timedelta(microseconds=1))
+    if micros == 0:
+        return "0s"
+    if micros % 1000:
+        return f"{micros}us"
+    if micros % 1_000_000:
+        return f"{micros // 1000}ms"
+    seconds = micros // 1_000_000
+    parts = [(seconds // 3600, "h"), (seconds % 3600 // 60, "m"), (seconds % 60, "s")]
+    return "".join(f"{count}{unit}" for count, unit in parts if count)
+
+
+def parse_size(value: Any) -> Any:
+    """Read `512`, `"512MB"`, `"1Gi"`, `"256k"` as bytes. Units are binary, as Docker and Compose read them. Raises ValueError."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    match = _SIZE.match(str(value))
+    if not match:
+        raise ValueError(f"{str(value)[:40]!r} is not a size: write it like '512MB' or '1GiB'")
+    unit = match[2].lower().rstrip("b").rstrip("i")
+    return int(float(match[1]) * 1024 ** _POWER[unit])
+
+
+def format_size(value: int) -> str:
+    """Write bytes the shortest exact way: `1GiB`, `512MiB`, `1000`."""
+    for unit, power in (("TiB", 4), ("GiB", 3), ("MiB", 2), ("KiB", 1)):
+        if value and value % 1024**power == 0:
+            return f"{value // 1024**power}{unit}"
+    return str(value)
+
+
+Name = Annotated[str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
+"""A project, environment, service or add-on name."""
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+    WithJsonSchema({"type": ["string", "number"], "examples": ["30s", "1m30s", 5]}),
+]
+"""A length of time; text like `1m30s` or a number of seconds."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    PlainSerializer(format_size, return_type=str, when_used="json"),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["512MiB", "1GiB"]}),
+]
+"""A number of bytes; text like `512MiB` or an integer."""
+
+Json = Any
+"""Any JSON value: kept verbatim, never acted upon."""
