@@ -1,0 +1,95 @@
+"""One database: connections, pragmas, migrations."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+
+from homeport.model.errors import HomeportError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+HEAD = "0001"
+"""The newest migration; a test compares it with the folder."""
+
+
+class StoreUnavailable(HomeportError):
+    """The control plane's own database cannot be used."""
+
+    code = "store-unavailable"
+
+
+class Database:
+    """A pool of connections to SQLite (WAL, FULL sync) or PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        if url.startswith(("postgres://", "postgresql://")):
+            url = "postgresql+psycopg://" + url.split("://", 1)[1]
+        self.sqlite = url.startswith("sqlite")
+        arguments: dict[str, Any] = (
+            {"connect_args": {"timeout": 30, "check_same_thread": False}} if self.sqlite else {"pool_pre_ping": True}
+        )
+        self.engine: Engine = create_engine(url, pool_size=8, max_overflow=8, **arguments)
+        if self.sqlite:
+            event.listen(self.engine, "connect", _sqlite_pragmas)
+            event.listen(self.engine, "begin", _sqlite_begin)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction, durable when the block ends. Nothing is written when it raises."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the schema to `HEAD`. Already there: one query. Raises StoreUnavailable."""
+        try:
+            with self.engine.connect() as connection:
+                current = (
+                    connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+                    if inspect(connection).has_table("alembic_version")
+                    else None
+                )
+            if current != HEAD:
+                self._upgrade()
+        except Exception as error:
+            raise StoreUnavailable(
+                what="The control plane did not start; applications that run keep running.",
+                why=f"Its database cannot be opened or brought to schema {HEAD}: {type(error).__name__}.",
+                fix="Check that the disk has space and the home folder is writable, or that HOMEPORT_DATABASE_URL is right.",
+            ) from error
+
+    def _upgrade(self) -> None:
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        with self.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _sqlite_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "busy_timeout=30000",
+        "temp_store=MEMORY",
+        "cache_size=-2000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    # IMMEDIATE takes the write lock at once, so two transactions never deadlock when both upgrade from a read.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,83 @@
+"""Sealed secrets in numbered versions. This module never sees a plain value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+
+from homeport.store.database import Database
+from homeport.store.tables import secrets as table
+
+
+@dataclass(frozen=True)
+class SecretRow:
+    project: str
+    environment: str
+    name: str
+    version: int
+    sealed: bytes | None
+    state: str
+    """`enabled`, `disabled`, `destroyed` (sealed is None), or `unset` (the name has no value from this version on)."""
+    source: str
+    """`cli`, `api`, `file`, `generated`, `rotated`."""
+    created_at: datetime
+    created_by: str
+    note: str
+
+
+class SecretRows:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def next_version(self, project: str, environment: str, name: str) -> int:
+        with self.database.transaction() as db:
+            return int(db.execute(select(func.max(table.c.version)).where(*_is(project, environment, name))).scalar() or 0) + 1
+
+    def add(self, row: SecretRow) -> None:
+        """Write one version. Raises sqlalchemy.exc.IntegrityError when the number is taken."""
+        with self.database.transaction() as db:
+            db.execute(insert(table).values(**row.__dict__))
+
+    def version(self, project: str, environment: str, name: str, version: int) -> SecretRow | None:
+        with self.database.transaction() as db:
+            row = db.execute(select(table).where(*_is(project, environment, name), table.c.version == version)).mappings().first()
+        return SecretRow(**row) if row else None
+
+    def current(self, project: str, environment: str) -> dict[str, SecretRow]:
+        """The newest enabled version of every name; names whose newest version is `unset` are left out."""
+        with self.database.transaction() as db:
+            query = (
+                select(table).where(table.c.project == project, table.c.environment == environment).order_by(table.c.name, table.c.version)
+            )
+            rows = [SecretRow(**row) for row in db.execute(query).mappings()]
+        newest = {row.name: row for row in rows if row.state in ("enabled", "unset")}
+        return {name: row for name, row in newest.items() if row.state == "enabled"}
+
+    def history(self, project: str, environment: str, name: str = "") -> list[SecretRow]:
+        """Every version, oldest first."""
+        query = select(table).where(table.c.project == project, table.c.environment == environment)
+        if name:
+            query = query.where(table.c.name == name)
+        with self.database.transaction() as db:
+            return [SecretRow(**row) for row in db.execute(query.order_by(table.c.name, table.c.version)).mappings()]
+
+    def change(self, project: str, environment: str, name: str, version: int, **values: Any) -> None:
+        with self.database.transaction() as db:
+            db.execute(update(table).where(*_is(project, environment, name), table.c.version == version).values(**values))
+
+    def all(self) -> list[SecretRow]:
+        """Every sealed version of every project: for rotating the key."""
+        with self.database.transaction() as db:
+            return [SecretRow(**row) for row in db.execute(select(table).where(table.c.sealed.is_not(None))).mappings()]
+
+
+def unset_row(project: str, environment: str, name: str, version: int, by: str) -> SecretRow:
+    """The version that says: no value from here on."""
+    return SecretRow(project, environment, name, version, None, "unset", "cli", datetime.now(UTC), by, "")
+
+
+def _is(project: str, environment: str, name: str) -> tuple[Any, ...]:
+    return table.c.project == project, table.c.environment == environment, table.c.name == name

@@ -1,0 +1,51 @@
+"""The store's front: one object that holds the nouns."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from homeport.store.crons import CronRuns
+from homeport.store.database import Database
+from homeport.store.deploys import Deploys
+from homeport.store.environments import Environments
+from homeport.store.events import Events
+from homeport.store.instances import Instances
+from homeport.store.keys import ApiKeys
+from homeport.store.ledger import Ledger
+from homeport.store.releases import Releases
+from homeport.store.secrets import SecretRows
+
+
+class Store:
+    """Every noun over one database. Methods are single transactions unless they say otherwise."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        self.environments = Environments(self.database)
+        self.releases = Releases(self.database)
+        self.deploys = Deploys(self.database)
+        self.instances = Instances(self.database)
+        self.events = Events(self.database)
+        self.ledger = Ledger(self.database)
+        self.secrets = SecretRows(self.database)
+        self.keys = ApiKeys(self.database)
+        self.crons = CronRuns(self.database)
+
+    @classmethod
+    def open(cls, home: Path, url: str = "") -> Store:
+        """Open (and migrate) the store of a home. Raises StoreUnavailable."""
+        home.mkdir(parents=True, exist_ok=True, mode=0o755)
+        store = cls(url or f"sqlite:///{home / 'homeport.db'}")
+        store.database.migrate()
+        if not url:
+            (home / "homeport.db").chmod(0o600)
+        return store
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def now() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)
