@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from homeport.model.base import Duration, Frozen
+from homeport.model.errors import HomeportError
 from homeport.model.release import Artifact
 from homeport.model.service import Disk, Resources
 
@@ -53,7 +54,8 @@ class Placement(Frozen):
     artifact: Artifact
     command: tuple[str, ...] | str
     env: dict[str, str] = Field(default={}, repr=False)
-    """The complete environment; nothing is inherited."""
+    """The complete environment; nothing is inherited. Only where it lacks them, PATH, HOME and the artifact's own
+    toolchain variables are filled in from the artifact."""
     host: str = ""
     """Loopback address the instance listens on; empty for those that do not."""
     port: int = 0
@@ -66,7 +68,9 @@ class Placement(Frozen):
     grace: Duration = timedelta(seconds=30)
     stop_signal: str = "SIGTERM"
     stdin: bool = False
-    """Whether standard input is attached (one-off commands)."""
+    """Whether standard input is attached (one-off commands); see `CanFeed`."""
+    once: bool = False
+    """Whether a second start after it has ended returns the old handle instead of running it again (release commands)."""
 
 
 class Handle(Frozen):
@@ -121,13 +125,41 @@ class LogLine(Frozen):
     text: str
 
 
+class StartRefused(HomeportError):
+    """An instance could not be started; nothing of it is left running."""
+
+    code = "start-refused"
+
+
+class StalePlacement(StartRefused):
+    """A newer plan has already placed this instance."""
+
+    code = "stale-placement"
+
+
+class InstanceDiskFull(StartRefused):
+    """The disk has no room for the instance's work folder; what was copied is removed."""
+
+    code = "instance-disk-full"
+
+
+class InstanceRunning(HomeportError):
+    """Files of an instance cannot be removed while it runs."""
+
+    code = "instance-running"
+
+
 class Runtime(Protocol):
     """Runs instances. Every method may be called twice: after a crash, it will be."""
 
-    capabilities: Capabilities
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     def start(self, placement: Placement) -> Handle:
-        """Start the instance, or find it running. Raises StartRefused."""
+        """Start the instance, or find it running; one that has ended is started again (unless `once`).
+
+        Raises StartRefused, StalePlacement, InstanceDiskFull.
+        """
 
     def observe(self) -> Sequence[Observation]:
         """Every instance this home ever started that is not yet forgotten, orphans included."""
@@ -136,13 +168,29 @@ class Runtime(Protocol):
         """Stop signal, `grace`, SIGKILL to the whole group. Already gone is success."""
 
     def forget(self, id: str) -> None:
-        """Remove the instance's files, logs kept. Only after it has exited."""
+        """Remove the instance's files, logs kept. Unknown is success. Raises InstanceRunning."""
 
     def wait(self, id: str, timeout: timedelta) -> Exit | None:
-        """Wait for the end; None when it still runs after the timeout."""
+        """Wait for the end; None when it still runs after the timeout, or was never started."""
 
     def on_exit(self, listener: Callable[[str, Exit], None]) -> None:
-        """Call `listener(id, exit)` soon after any instance ends by itself or is stopped."""
+        """Call `listener(id, exit)` soon after any instance ends by itself or is stopped.
+
+        It is called on the runtime's watcher thread: it must return quickly and must not call `stop` or `wait`.
+        """
 
     def logs(self, id: str, *, tail: int = 100, follow: bool = False, stopped: Callable[[], bool] = lambda: False) -> Iterator[LogLine]:
         """The last `tail` lines, then new ones while `follow`."""
+
+    def rotate(self) -> None:
+        """Bound the logs. Called every second or so by the control plane."""
+
+
+class CanFeed(Protocol):
+    """Runtimes that can write to the standard input of an instance placed with `stdin`."""
+
+    def feed(self, id: str, data: bytes) -> bool:
+        """Write all of `data`; False when nobody reads it any more."""
+
+    def close_input(self, id: str) -> None:
+        """End of input. Already closed is success."""
