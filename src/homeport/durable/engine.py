@@ -1,0 +1,93 @@
+"""The durable engine behind one small front: register a workflow, start it, run journaled steps in it.
+
+A step runs at least once: after a crash between its effect and the journal it runs again, so each is idempotent.
+What a step returned or raised is journaled and replayed, never computed twice once it is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowHandle
+
+from homeport.durable.faults import Faults
+
+T = TypeVar("T")
+
+WORKFLOW_VERSION = "1"
+"""Changes when the steps of a workflow change. Only workflows of the same version are resumed, so it is not Homeport's version."""
+
+MAX_THREADS = 16
+
+
+class Durable:
+    """One engine per process."""
+
+    def __init__(self, home: Path, database_url: str = "", faults: Faults | None = None) -> None:
+        self.faults = faults or Faults()
+        self._workflows: dict[str, Callable[[dict[str, Any]], Any]] = {}
+        if database_url.startswith(("postgres://", "postgresql://")):
+            url = "postgresql+psycopg://" + database_url.split("://", 1)[1]
+        else:
+            url = f"sqlite:///{home / 'journal.db'}"
+        config: DBOSConfig = {
+            "name": "homeport",
+            "system_database_url": url,
+            "application_version": WORKFLOW_VERSION,
+            "executor_id": "local",
+            "log_level": "CRITICAL",
+            "console_log_level": "CRITICAL",
+            "max_executor_threads": MAX_THREADS,
+            "scheduler_polling_interval_sec": 3600,
+            "notification_listener_polling_interval_sec": 2,
+            "enable_otlp": False,
+        }
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)
+        DBOS(config=config)
+
+    def workflow(self, name: str, body: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Register a workflow before `launch`. Its argument and result are plain JSON data."""
+
+        def run(argument: dict[str, Any]) -> dict[str, Any]:
+            return body(argument)
+
+        run.__name__ = run.__qualname__ = name
+        self._workflows[name] = DBOS.workflow(name=name)(run)
+
+    def launch(self) -> None:
+        """Open the journal and resume what a crash interrupted, each in a thread of its own."""
+        DBOS.launch()
+
+    def start(self, name: str, id: str, argument: dict[str, Any]) -> None:
+        """Run a workflow in the background. The same id again is the same run."""
+        with SetWorkflowID(id):
+            DBOS.start_workflow(self._workflows[name], argument)
+
+    def known(self, id: str) -> bool:
+        """Whether the journal has this run."""
+        return DBOS.get_workflow_status(id) is not None
+
+    def wait(self, id: str) -> Any:
+        """The result of a run; raises what it raised."""
+        handle: WorkflowHandle[Any] = DBOS.retrieve_workflow(id)
+        return handle.get_result(polling_interval_sec=0.05)
+
+    def step(self, name: str, effect: Callable[[], T]) -> T:
+        """Run one journaled step of the current workflow, with its three fault points."""
+
+        def attempt() -> T:
+            self.faults.reach(name, "before")
+            result = effect()
+            self.faults.reach(name, "after-effect")
+            return result
+
+        result = DBOS.run_step({"name": name}, attempt)
+        self.faults.reach(name, "after-commit")
+        return result
+
+    def close(self) -> None:
+        """Stop taking work. Runs that are not done resume at the next launch."""
+        DBOS.destroy(workflow_completion_timeout_sec=0)
