@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
+from pydantic import ValidationError
+
+from homeport.blueprints.document import invalid
 from homeport.blueprints.source import SourceTree
-from homeport.model.reading import Reading, Written
+from homeport.blueprints.view import Ledger
+from homeport.model.errors import BlueprintInvalid, Problem
+from homeport.model.reading import Path, Reading, Written, show_path
 from homeport.model.spec import Spec
 
 
@@ -36,3 +41,33 @@ class Writer(Protocol):
 
     def write(self, spec: Spec) -> Written:
         """The files, and a loss for each thing the dialect cannot say. Never raises for a valid spec."""
+
+
+def open_blueprint(tree: SourceTree, path: str) -> str:
+    """The text of a blueprint. Raises BlueprintInvalid when there is none or it is too large."""
+    try:
+        text = tree.text(path)
+    except ValueError as error:
+        raise invalid(path, "", str(error), fix="A deployment file is rarely past 100 kB; is this the right file?") from error
+    if text is None:
+        raise invalid(path, "", "there is no such file")
+    return text
+
+
+def validation_problems(error: ValidationError, ledger: Ledger, places: dict[Path, Path] | None = None) -> BlueprintInvalid:
+    """A spec that does not validate, as located problems. `places` maps paths of the spec to paths of the file;
+    the nearest parent that is known decides the line."""
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        where: Path = tuple(part for part in item["loc"] if part not in KINDS)
+        source: Path = where
+        for end in range(len(where), -1, -1):
+            if places and where[:end] in places:
+                source = (*places[where[:end]], *where[end:])
+                break
+        line, column = ledger.document.place(source)
+        ledger.problems.append(Problem(item["msg"].removeprefix("Value error, "), show_path(where), line, column))
+    return BlueprintInvalid(file=ledger.document.file, problems=ledger.problems, text=ledger.document.text)
+
+
+KINDS = frozenset({"web", "private", "worker", "cron", "static", "function", "postgres", "redis", "temporal", "mariadb", "external"})
+"""Discriminator values, which pydantic puts into the place of an error."""

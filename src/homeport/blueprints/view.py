@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from homeport.blueprints.document import Document
+from homeport.blueprints.naming import clean_path
 from homeport.model.errors import BlueprintInvalid, Problem
 from homeport.model.reading import Fate, KeyNote, Path, leaves, show_path
 
@@ -128,6 +129,21 @@ class View:
             self.problem(key, f"text is expected here, not {_kind(value)}")
             return default
         return scalar_text(value)
+
+    def word(self, key: str, *, reason: str = "") -> str:
+        """A lower-case word of a fixed choice; YAML's bare `off` and `on`, which parse as booleans, stay words."""
+        value = self.take(key, reason=reason)
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return self.text(key, reason=reason).strip().lower()
+
+    def folder(self, key: str, default: str = "", *, reason: str = "") -> str:
+        """A path inside the repository, cleaned; the root is empty. One that leaves it is a problem."""
+        try:
+            return clean_path(self.text(key, default, reason=reason))
+        except ValueError as error:
+            self.problem(key, str(error))
+            return ""
 
     def flag(self, key: str, default: bool | None = None, *, reason: str = "") -> bool | None:
         value = self.take(key, reason=reason)

@@ -1,0 +1,6 @@
+"""Render's `render.yaml`: every key of its JSON Schema, the names that were renamed (`env`, `redis`, `previewsEnabled`),
+and the slips that real files show, each with what becomes of it."""
+
+from homeport.blueprints.render.reader import RenderReader
+
+__all__ = ["RenderReader"]
