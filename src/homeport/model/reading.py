@@ -60,6 +60,8 @@ class Written(Frozen):
     dialect: str
     files: dict[str, str]
     losses: tuple[Loss, ...] = ()
+    renamed: dict[str, str] = {}
+    """Services and add-ons that carry another name there, because the dialect fixes it: name here to name there."""
 
 
 def show_path(path: Path) -> str:
