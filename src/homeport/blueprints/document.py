@@ -46,7 +46,7 @@ def invalid(file: str, text: str, message: str, line: int = 0, column: int = 0, 
 
 def parse_yaml(file: str, text: str) -> Document:
     """Parse one YAML document (anchors and `<<` merged). Raises BlueprintInvalid."""
-    _bounded(file, text)
+    bounded(file, text)
     loader = yaml.CSafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -128,7 +128,7 @@ class _YamlBuilder:
 
 def parse_json(file: str, text: str) -> Document:
     """Parse JSON; comments and trailing commas are read as VS Code reads JSONC. Raises BlueprintInvalid."""
-    _bounded(file, text)
+    bounded(file, text)
     return _JsonParser(file, text).document()
 
 
@@ -246,7 +246,7 @@ _TOML_LINE = re.compile(r"^\s*(\[\[?)\s*(.+?)\s*\]\]?\s*(?:#.*)?$|^\s*([A-Za-z0-
 
 def parse_toml(file: str, text: str) -> Document:
     """Parse TOML 1.0. Places are those of table headers and keys. Raises BlueprintInvalid."""
-    _bounded(file, text)
+    bounded(file, text)
     try:
         data = tomllib.loads(text.replace("\r\n", "\n"))
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
@@ -293,7 +293,8 @@ def _toml_key(text: str, counts: dict[Path, int]) -> Path:
     return path
 
 
-def _bounded(file: str, text: str) -> None:
+def bounded(file: str, text: str) -> None:
+    """Refuse text that is too large or no text. Raises BlueprintInvalid."""
     if len(text) > MAX_FILE:
         raise invalid(file, "", f"larger than {MAX_FILE >> 20} MiB", fix="A deployment file is rarely past 100 kB; is this the right file?")
     if "\0" in text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, cast
 
+from homeport.blueprints.commands import fixed_port
 from homeport.blueprints.naming import Names
 from homeport.blueprints.render.env import Context, Resources, Variables, read_variables
 from homeport.blueprints.view import View
@@ -50,7 +51,6 @@ PROGRAM_ONLY = (
     "initialDeployHook",
 )
 _CRON = re.compile(r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|\S+(\s+\S+){4})$")
-_FIXED_PORT = re.compile(r"(?:--port[= ]|--bind[= ]\S*:|-b \S*:|-p )(\d{2,5})(?![\d.])")
 
 
 def read_service(view: View, context: Context, into: Resources) -> None:
@@ -103,7 +103,7 @@ def _service(view: View, kind: str, title: str, name: str, context: Context, int
         return _cron(view, common)
     common |= _running(view)
     if kind == "web":
-        return _web(view, common, variables)
+        return _web(view, common)
     if kind in ("pserv", "private"):
         health = _health(view)
         return PrivateService(**common, health=health, port=_port(common))
@@ -291,16 +291,15 @@ def _without_port(variables: Variables, runtime: str) -> Env:
 
 def _port(common: dict[str, Any]) -> int | None:
     """The port a program insists on: written in its start command, or given to a container as PORT."""
-    fixed = _FIXED_PORT.search(common["command"])
-    if fixed and 1 <= int(fixed[1]) <= 65535:
-        return int(fixed[1])
+    if (fixed := fixed_port(common["command"])) is not None:
+        return fixed
     given = common["env"].get("PORT")
     if isinstance(given, PlainValue) and given.value.isdigit() and 1 <= int(given.value) <= 65535:
         return int(given.value)
     return None
 
 
-def _web(view: View, common: dict[str, Any], variables: Variables) -> WebService:
+def _web(view: View, common: dict[str, Any]) -> WebService:
     allowed, notes = _ip_rules(view)
     if any(rule.description for rule in notes):
         common["extensions"] = {"render": {"ipAllowList": {rule.source: rule.description for rule in notes if rule.description}}}
