@@ -13,7 +13,7 @@ from typing import Any
 from homeport.blueprints.document import Document
 from homeport.blueprints.naming import clean_path
 from homeport.model.errors import BlueprintInvalid, Problem
-from homeport.model.reading import Fate, KeyNote, Path, leaves, show_path
+from homeport.model.reading import Fate, KeyNote, Path, show_key, show_path
 
 
 class Ledger:
@@ -23,7 +23,12 @@ class Ledger:
         self.document = document
         self._notes: dict[Path, tuple[Fate, str]] = {}
         self._known: dict[Path, set[str]] = {}
+        self._hints: dict[Path, str] = {}
         self.problems: list[Problem] = []
+
+    def suggest(self, path: Path, hint: str) -> None:
+        """What an unknown key was probably meant to be."""
+        self._hints[path] = hint
 
     def note(self, path: Path, fate: Fate, reason: str = "") -> None:
         """State the fate of a path and of all below it; the longest noted path decides for a leaf. A later note replaces an earlier one."""
@@ -44,21 +49,37 @@ class Ledger:
             raise BlueprintInvalid(file=self.document.file, problems=self.problems, text=self.document.text)
         if self.document.data is None:
             return ()
-        return tuple(self._account(leaf) for leaf in leaves(self.document.data))
+        return tuple(self._accounts())
 
-    def _account(self, leaf: Path) -> KeyNote:
-        line, column = self.document.place(leaf)
-        shown = show_path(leaf)
-        for end in range(len(leaf), -1, -1):
-            if (found := self._notes.get(leaf[:end])) is not None:
-                return KeyNote.model_construct(path=shown, fate=found[0], reason=found[1], did_you_mean="", line=line, column=column)
-        hint = self._suggestion(leaf)
-        return KeyNote.model_construct(
-            path=shown, fate=Fate.UNKNOWN, reason="no such key is known in this place", did_you_mean=hint, line=line, column=column
-        )
+    def _accounts(self) -> Iterator[KeyNote]:
+        """Walks down once: a child inherits the note and the place of its parent where it has none of its own.
+        The stack is a list, so depth is no danger."""
+        notes, places = self._notes, self.document.places
+        stack: list[tuple[Path, Any, str, tuple[Fate, str] | None, tuple[int, int]]] = [
+            ((), self.document.data, "", notes.get(()), places.get((), (0, 0)))
+        ]
+        while stack:
+            path, value, shown, note, place = stack.pop()
+            if value and isinstance(value, dict):
+                for key in reversed(value):
+                    below = (*path, key)
+                    stack.append((below, value[key], show_key(shown, key), notes.get(below, note), places.get(below, place)))
+            elif value and isinstance(value, list):
+                for index in range(len(value) - 1, -1, -1):
+                    below = (*path, index)
+                    stack.append((below, value[index], f"{shown}[{index}]", notes.get(below, note), places.get(below, place)))
+            else:
+                yield self._account(path, shown, note, place)
+
+    def _account(self, leaf: Path, shown: str, note: tuple[Fate, str] | None, place: tuple[int, int]) -> KeyNote:
+        fate, reason = note or (Fate.UNKNOWN, "no such key is known in this place")
+        hint = self._suggestion(leaf) if fate is Fate.UNKNOWN else ""
+        return KeyNote.model_construct(path=shown, fate=fate, reason=reason, did_you_mean=hint, line=place[0], column=place[1])
 
     def _suggestion(self, leaf: Path) -> str:
         for end in range(len(leaf), 0, -1):
+            if (hint := self._hints.get(leaf[:end])) is not None:
+                return hint
             key = leaf[end - 1]
             known = self._known.get(leaf[: end - 1])
             if known and isinstance(key, str) and key not in known:

@@ -68,14 +68,16 @@ def show_path(path: Path) -> str:
     """Write a path as text: `services[0].envVars[2].key`; keys with dots or brackets are quoted."""
     text = ""
     for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif part and all(c not in part for c in '.[]"'):
-            text += f".{part}" if text else part
-        else:
-            escaped = part.replace("\\", "\\\\").replace('"', '\\"')
-            text += f'["{escaped}"]'
+        text = f"{text}[{part}]" if isinstance(part, int) else show_key(text, part)
     return text
+
+
+def show_key(parent: str, key: str) -> str:
+    """A mapping key written behind the text of its parent."""
+    if key and all(c not in key for c in '.[]"'):
+        return f"{parent}.{key}" if parent else key
+    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{parent}["{escaped}"]'
 
 
 def leaves(data: Any, path: Path = ()) -> list[Path]:
