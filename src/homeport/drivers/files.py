@@ -1,6 +1,6 @@
 """Files on disk: durable writes, cheap copies, locks between processes, and trees made read-only."""
 
-# ruff: noqa: PTH - hot loops over plain strings, and calls pathlib does not have
+# ruff: noqa: PTH101, PTH102, PTH108, PTH115, PTH123, PTH211
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ A stat cache (path, size, mtime, ctime, inode to sha256) keeps an unchanged tree
 written in the same instant as the file changed is not trusted.
 """
 
-# ruff: noqa: PTH - hot loops over plain strings, and calls pathlib does not have
+# ruff: noqa: PTH115, PTH123
 
 from __future__ import annotations
 
