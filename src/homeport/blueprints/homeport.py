@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, reduce
 from typing import Any, ClassVar, get_args
 
 import yaml
@@ -56,9 +56,7 @@ class HomeportReader:
         patches: dict[str, dict[str, Any]] = {}
         for environment, patch in spec.environments.items():
             _, unknown = _validated(merge_patch(base, patch), ledger, ("environments", environment))
-            for where in unknown:
-                patch = _without(patch, where)
-            patches[environment] = patch
+            patches[environment] = reduce(_without, unknown, patch)
         if patches:
             spec = spec.model_copy(update={"environments": patches})
         for name, service in spec.services.items():
