@@ -68,7 +68,7 @@ class Placement(Frozen):
     grace: Duration = timedelta(seconds=30)
     stop_signal: str = "SIGTERM"
     stdin: bool = False
-    """Whether standard input is attached (one-off commands); see `CanFeed`."""
+    """Whether standard input is attached (one-off commands); see `Interactive`."""
     once: bool = False
     """Whether a second start after it has ended returns the old handle instead of running it again (release commands)."""
 
@@ -123,6 +123,13 @@ class LogLine(Frozen):
     stream: Literal["stdout", "stderr"]
     at: datetime | None = None
     text: str
+
+
+class Output(Frozen):
+    """Bytes an instance wrote, in the pieces in which they were found."""
+
+    stream: Literal["stdout", "stderr"]
+    data: bytes
 
 
 class StartRefused(HomeportError):
@@ -186,11 +193,14 @@ class Runtime(Protocol):
         """Bound the logs. Called every second or so by the control plane."""
 
 
-class CanFeed(Protocol):
-    """Runtimes that can write to the standard input of an instance placed with `stdin`."""
+class Interactive(Protocol):
+    """Runtimes that can talk with an instance placed with `stdin`, as `homeport run` does."""
 
     def feed(self, id: str, data: bytes) -> bool:
-        """Write all of `data`; False when nobody reads it any more."""
+        """Write all of `data` to its standard input; False when nobody reads it any more."""
 
     def close_input(self, id: str) -> None:
         """End of input. Already closed is success."""
+
+    def output(self, id: str, *, stopped: Callable[[], bool] = lambda: False) -> Iterator[Output]:
+        """Everything it writes from its last start until it ends, as it comes and also without line ends."""
