@@ -1,10 +1,12 @@
-"""Framework presets: what kind of service a framework builds, and where it leaves its files.
+"""Framework presets: what kind of service a framework builds, where it leaves its files, and how an entry point is served.
 
 Output folders are the frameworks' own defaults, which Vercel's and Netlify's presets name as well.
 """
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePosixPath
 from typing import Literal
 
 from homeport.blueprints.opening import dependencies, join
@@ -46,6 +48,7 @@ _FILES: tuple[tuple[str, str], ...] = (
     ("hugo.toml", "hugo"), ("hugo.yaml", "hugo"), ("_config.yml", "jekyll"), ("mkdocs.yml", "mkdocs"), ("book.toml", "mdbook"),
 )  # fmt: skip
 
+_WSGI = frozenset({"flask", "django"})
 _ASTRO_SERVERS = frozenset({"@astrojs/node", "@astrojs/vercel", "@astrojs/netlify", "@astrojs/cloudflare"})
 
 
@@ -85,3 +88,27 @@ def _python(tree: SourceTree, folder: str, names: set[str]) -> tuple[str, Kind |
         found = next((f for f in ("django", "fastapi", "flask", "starlette", "litestar", "sanic") if f in text), "python")
         return found, "python"
     return "", None
+
+
+def start_command(entrypoint: str, framework: str, tree: SourceTree, root: str, *, bun: bool = False) -> str:
+    """The command that serves an entry point; empty where detection finds a better one."""
+    suffix = PurePosixPath(entrypoint.partition(":")[0]).suffix
+    if suffix in (".js", ".mjs", ".cjs"):
+        return f"{'bun' if bun else 'node'} {entrypoint}"
+    if suffix in (".ts", ".mts", ".cts"):
+        return f"bun {entrypoint}" if bun else ""
+    match = re.fullmatch(r"([A-Za-z_][\w./]*?)(?:\.py)?(?::([A-Za-z_]\w*))?", entrypoint)
+    if not match or not (suffix == ".py" or match[2]):
+        return ""
+    module, variable = match[1].replace("/", "."), match[2] or "app"
+    if framework in _WSGI or (not framework and _imports_flask(tree, join(root, match[1].replace(".", "/") + ".py"))):
+        return f"gunicorn --bind 0.0.0.0:$PORT {module}:{variable}"
+    return f"uvicorn {module}:{variable} --host 0.0.0.0 --port $PORT"
+
+
+def _imports_flask(tree: SourceTree, path: str) -> bool:
+    try:
+        text = tree.text(path) or ""
+    except ValueError:
+        return False
+    return re.search(r"^\s*(?:from|import)\s+(?:flask|django)\b", text, re.MULTILINE) is not None
