@@ -9,7 +9,31 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from homeport.model.base import Duration, Frozen
+from homeport.model.errors import HomeportError
 from homeport.model.route import Condition
+
+
+class EdgeRefused(HomeportError):
+    """The route table asks for something the edge cannot or will not do; nothing was changed."""
+
+    code = "edge-refused"
+
+    @classmethod
+    def of(cls, subject: str, reason: str, *, fix: str = "Change the route in the deployment file and deploy again.") -> EdgeRefused:
+        """`subject` begins the sentence (`The host 'a b'`), `reason` ends it (`it is not a host name`)."""
+        return cls(what="The edge was not changed; it serves what it served before.", why=f"{subject} was refused: {reason}.", fix=fix)
+
+
+class EdgeUnavailable(HomeportError):
+    """The edge is not there: it cannot start, its port is taken, or its program is missing."""
+
+    code = "edge-unavailable"
+
+
+class EdgeUnconfirmed(HomeportError):
+    """The edge did not prove in time that it serves the new generation; the last good one was put back."""
+
+    code = "edge-unconfirmed"
 
 
 class Target(Frozen):
@@ -33,9 +57,12 @@ class Upstream(Frozen):
     sticky: bool = False
     timeout: Duration = timedelta(seconds=3600)
     """Longest silence of the application; WebSocket and SSE count."""
+    connect_timeout: Duration = timedelta(seconds=5)
+    tls_verify: bool = True
+    """For `https`: whether the certificate must be valid for `host_header` (or the target's host)."""
     strip_prefix: str = ""
     rewrite: str = ""
-    """Path passed on instead of the request's; `$name` are captures of the match."""
+    """Path passed on instead of the request's; `$name` and `$1` are captures of the route's `regex`, `$$` is a dollar."""
     host_header: str = ""
 
 
@@ -50,6 +77,8 @@ class Files(Frozen):
     not_found: str = ""
     fallback: Upstream | None = None
     """Where requests go that match no file."""
+    strip_prefix: str = ""
+    """Taken off the request's path before the file is looked up under `root`."""
 
 
 class RedirectTo(Frozen):
@@ -57,6 +86,7 @@ class RedirectTo(Frozen):
 
     kind: Literal["redirect"] = "redirect"
     to: str
+    """Path or URL; `$name` and `$1` are captures of the route's `regex`, `$$` is a dollar. The query is kept unless `to` has one."""
     status: int = 308
 
 
@@ -78,6 +108,7 @@ class EdgeRoute(Frozen):
     """One rule; first match wins."""
 
     path: str = "/"
+    """`prefix` matches whole segments: `/api` is `/api` and `/api/…`, not `/apis`. `regex` is searched in the decoded, normalised path."""
     syntax: Literal["prefix", "exact", "regex"] = "prefix"
     methods: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()

@@ -1,0 +1,471 @@
+"""The edge on nginx: generations of configuration, each tested, swapped in and proven, the last good one always kept.
+
+Order of an `apply`, and what a crash between two steps leaves behind:
+
+1. render, read back, test on a scratch copy          nothing changed
+2. write `generations/N`, synced                       an unused folder
+3. `current` -> N (rename), reload                     N may be served or not: the next `apply`, `recover` or `ensure_running` asks
+4. confirmed by the workers themselves                 the same
+5. `confirmed` -> N (rename)                           done
+
+A reload loses nothing: new workers take the new connections at once; old workers finish their requests, keep idle client connections
+for `render.IDLE` seconds, and are closed after the table's `drain`. A request on such an idle connection is still answered by the old
+generation, so an instance may stop only when `drain` says that no old worker knows it any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homeport.drivers.edge import control
+from homeport.drivers.edge.base import Edge, EdgeRefused, EdgeStatus, EdgeUnavailable, EdgeUnconfirmed, RouteTable, Target
+from homeport.drivers.edge.connections import established
+from homeport.drivers.edge.control import Checked
+from homeport.drivers.edge.program import Nginx, Process, processes, send, wait_gone
+from homeport.drivers.edge.render import CONTROL_SOCKET, render
+from homeport.drivers.edge.syntax import emit, verify
+
+KEEP = 10
+"""Generations kept on disk."""
+POLL = 0.002
+"""Seconds between two questions to the edge: nginx announces nothing, so it is asked."""
+
+
+class NginxEdge:
+    """Edge on one nginx, started as a daemon of its own. Every method may be called from any thread or process of this home."""
+
+    def __init__(self, home: Path, *, nginx: str = "", user: str = "", confirm_within: timedelta = timedelta(seconds=15)) -> None:
+        """`home`: folder of all state. `nginx`: the operator's program instead of the bundled one. `user`: account of the workers
+        when the edge is started by root (default `nobody`). `confirm_within`: deadline of the proof after a reload."""
+        self.home = home.resolve()
+        self._edge = self.home / "edge"
+        self._nginx = Nginx(self.home, nginx=nginx, user=user)
+        self._within = confirm_within
+
+    # -- the Protocol ---------------------------------------------------------------------------------------------------
+
+    def apply(self, table: RouteTable) -> int:
+        """Serve this table and return its generation, proven by the workers. Equal to what is served: nothing happens.
+
+        Raises EdgeRefused (bad table), EdgeUnavailable (port taken, cannot start), EdgeUnconfirmed; the last good table is served then.
+        """
+        with self._locked():
+            found = processes(self.home)
+            now = self._number("current")
+            if now and self._master(found) and self._config(table, now) == self._read(now) and self._served() == now:
+                self._point("confirmed", now)
+                return now
+            number = max([*self._numbers(), now], default=0) + 1
+            text = self._config(table, number)
+            self._test(table, number)
+            self._write(number, text, table)
+            self._put(number, found)
+            self._collect(number)
+            return number
+
+    def status(self) -> EdgeStatus:
+        """What is served now, asked of the workers themselves."""
+        found = processes(self.home)
+        master = self._master(found)
+        table = self.table()
+        served = self._served() or 0
+        if master is None:
+            return EdgeStatus(running=False, generation=served, port=table.port if table else 0)
+        workers = sum(process.parent == master.pid and not process.leaving for process in found)
+        return EdgeStatus(running=True, generation=served, pid=master.pid, port=table.port if table else 0, workers=workers)
+
+    def table(self) -> RouteTable | None:
+        """The table that is served, read back from disk."""
+        return self._table(self._number("confirmed") or self._number("current"))
+
+    def in_flight(self, target: Target) -> int:
+        """Connections between edge and instance that are open right now.
+
+        While the served table still names the instance this counts idle kept-alive connections too (they live for at most a second).
+        """
+        return established((process.pid for process in processes(self.home)), target.host, target.port)
+
+    def drain(self, target: Target, deadline: timedelta) -> int:
+        """Wait until no worker can pass a request to this instance any more, or the deadline passes; return the connections left.
+
+        After a switch this takes until the last idle client connection of the old workers is closed: `render.IDLE` seconds at most,
+        longer only for requests and streams that are still going on. Without such clients it returns at once.
+        """
+        end = time.monotonic() + deadline.total_seconds()
+        while True:
+            left = max(0.0, end - time.monotonic())
+            knowing = [process for process in processes(self.home) if not process.is_master and self._knows(process, target)]
+            if not knowing:
+                return 0
+            if not any(process.leaving for process in knowing):  # the target is still routed to: only its open requests can be waited for
+                if not (count := self.in_flight(target)) or not left:
+                    return count
+                time.sleep(min(left, 0.05))
+            elif not left or not wait_gone([process.pid for process in knowing if process.leaving], left):
+                return self.in_flight(target)
+
+    def stop(self) -> None:
+        """Stop serving at once. Already stopped is success. The last table is kept for `ensure_running`."""
+        with self._locked():
+            self._kill()
+
+    # -- more than the Protocol -----------------------------------------------------------------------------------------
+
+    def ensure_running(self) -> EdgeStatus:
+        """Bring the edge back when it is down or without a master, on the last good table; finish what a crash cut short.
+
+        Without any table nothing starts. Raises EdgeUnavailable.
+        """
+        with self._locked():
+            found = processes(self.home)
+            good, now = self._number("confirmed"), self._number("current")
+            served = self._served() if now else None
+            if now and served == now and self._master(found):
+                self._point("confirmed", now)
+            elif good:
+                if self._master(found) is None or served != good or now != good:
+                    self._point("current", good)
+                    self._serve(good, found)
+            elif now:
+                self._serve(now, found)
+                self._point("confirmed", now)
+        return self.status()
+
+    recover = ensure_running
+
+    def token(self) -> str:
+        """The secret of this home's probes: requests that carry it in `X-Homeport-Probe` are told release and generation."""
+        path = self._edge / "run/probe-token"
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text(encoding="ascii")
+        self._prepare()
+        temporary = path.with_name(f".token-{secrets.token_hex(8)}")
+        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)  # the first one wins
+        temporary.unlink()
+        return path.read_text(encoding="ascii")
+
+    def check(
+        self,
+        target: Target,
+        *,
+        host: str,
+        path: str = "/",
+        timeout: timedelta = timedelta(seconds=5),
+        headers: dict[str, str] | None = None,
+    ) -> Checked:
+        """One GET to an instance through the edge, before any site shows it: the smoke check that needs no reload.
+
+        The private listener passes it on with the headers visitors' requests get. What it does not cover is the choice of a site
+        and route, which `apply` proves by its own means.
+        """
+        return control.ask_candidate(
+            self.home, self.token(), target, host=host, path=path, timeout=timeout.total_seconds(), headers=headers or {}
+        )
+
+    def rotate(self, keep: int = 3) -> None:
+        """Begin new log files; the `keep` before stay as `.1`, `.2`, …"""
+        with self._locked():
+            for name in ("access.jsonl", "error.log"):
+                path = self._edge / "log" / name
+                for number in range(keep, 0, -1):
+                    older = path.with_name(f"{name}.{number - 1}") if number > 1 else path
+                    if older.exists():
+                        older.replace(path.with_name(f"{name}.{number}"))
+            if master := self._master(processes(self.home)):
+                send([master.pid], signal.SIGUSR1)
+
+    # -- files ----------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One change at a time, across threads and processes."""
+        self._prepare()
+        handle = os.open(self._edge / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _prepare(self) -> None:
+        if not self.home.exists():
+            self.home.mkdir(parents=True, mode=0o711)
+        for name, mode in (
+            ("", 0o755),
+            ("bin", 0o755),
+            ("log", 0o755),
+            ("cache", 0o755),
+            ("scratch", 0o755),
+            ("run", 0o700),
+            ("generations", 0o700),
+        ):
+            folder = self._edge / name
+            if not folder.exists():
+                folder.mkdir(mode=mode, exist_ok=True)
+                folder.chmod(mode)
+        if os.geteuid() == 0 and self.home.stat().st_mode & 0o011 != 0o011:
+            self.home.chmod(
+                self.home.stat().st_mode & 0o7777 | 0o011
+            )  # the workers' account passes through; it lists and reads nothing here
+
+    def _numbers(self) -> list[int]:
+        return [int(path.name) for path in (self._edge / "generations").iterdir() if path.name.isdigit()]
+
+    def _number(self, name: str) -> int:
+        try:
+            return int(Path(os.readlink(self._edge / name)).name)  # noqa: PTH115
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def _point(self, name: str, number: int) -> None:
+        if self._number(name) == number:
+            return
+        link = self._edge / name
+        temporary = self._edge / f".{name}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(f"generations/{number}")
+        temporary.replace(link)
+        _sync(self._edge)
+
+    def _folder(self, number: int) -> Path:
+        return self._edge / "generations" / str(number)
+
+    def _read(self, number: int) -> str:
+        try:
+            return (self._folder(number) / "nginx.conf").read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+    def _table(self, number: int) -> RouteTable | None:
+        try:
+            return RouteTable.model_validate_json((self._folder(number) / "table.json").read_bytes())
+        except OSError:
+            return None
+
+    def _config(self, table: RouteTable, number: int) -> str:
+        tree = render(table, generation=number, home=self.home, token=self.token(), program=self._nginx.program())
+        text = emit(tree)
+        verify(text, tree)
+        return text
+
+    def _write(self, number: int, text: str, table: RouteTable) -> None:
+        temporary = self._edge / "generations" / f".{number}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(mode=0o700)
+        for name, content in (("nginx.conf", text), ("table.json", table.model_dump_json(exclude_defaults=True))):
+            with (temporary / name).open("w", encoding="utf-8") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync(temporary)
+        temporary.replace(self._folder(number))
+        _sync(self._edge / "generations")
+
+    def _collect(self, newest: int) -> None:
+        """Remove generations that are neither recent nor known to a worker that still runs."""
+        used = {self._generation(process) for process in processes(self.home)}
+        for number in self._numbers():
+            if number <= newest - KEEP and number not in (*used, self._number("confirmed")):
+                shutil.rmtree(self._folder(number), ignore_errors=True)
+
+    def _test(self, table: RouteTable, number: int) -> None:
+        """`nginx -t` without privileges, ports or secrets on a copy. Raises EdgeRefused with nginx's own words."""
+        scratch = f"edge/scratch/{secrets.token_hex(8)}"
+        folder = self.home / scratch
+        tree = render(table, generation=number, home=self.home, token="scratch", program=self._nginx.program(), scratch=scratch)  # noqa: S106
+        try:
+            for name in ("run", "log", "cache"):
+                (folder / "edge" / name).mkdir(parents=True)
+            (folder / "nginx.conf").write_text(emit(tree), encoding="utf-8")
+            self._nginx.test(scratch)
+        except ValueError as error:
+            raise EdgeRefused.of("The generated configuration", f"nginx says: {error}") from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    # -- processes ------------------------------------------------------------------------------------------------------
+
+    def _master(self, found: list[Process]) -> Process | None:
+        return next((process for process in found if process.is_master), None)
+
+    def _served(self) -> int | None:
+        answer = control.served_generation(self.home)
+        return answer[0] if answer else None
+
+    def _put(self, number: int, found: list[Process]) -> None:
+        """Serve generation `number`, or go back to the last good one and raise."""
+        good = self._number("confirmed")
+        self._point("current", number)
+        try:
+            self._serve(number, found)
+        except (EdgeUnavailable, EdgeUnconfirmed):
+            if good:
+                self._point("current", good)
+                with contextlib.suppress(EdgeUnavailable, EdgeUnconfirmed):
+                    self._serve(good, processes(self.home))
+            else:
+                self._kill()
+                (self._edge / "current").unlink(missing_ok=True)
+            shutil.rmtree(self._folder(number), ignore_errors=True)
+            raise
+        self._point("confirmed", number)
+
+    def _serve(self, number: int, found: list[Process]) -> None:
+        """Start or reload on `current` and wait for the proof."""
+        log = self._edge / "log/error.log"
+        place = log.stat().st_size if log.exists() else 0
+        master = self._master(found)
+        if master is None:
+            self._clear(found)
+            self._nginx.start()
+            self._confirm(number, 0, set(), log, place)
+        else:
+            old = {process.pid for process in found if process.parent == master.pid}
+            send([master.pid], signal.SIGHUP)
+            self._confirm(number, master.pid, old, log, place)
+        self._note(number)
+
+    def _confirm(self, number: int, master: int, old: set[int], log: Path, place: int) -> None:
+        """Wait until this generation answers new connections and no older worker listens.
+
+        nginx's master waits 100 ms between starting the new workers and dismissing the old (`ngx_master_process_cycle`). Once a new
+        one has answered there is nothing left to wait for: a SIGCHLD ends its pause. Raises EdgeUnconfirmed or EdgeUnavailable.
+        """
+        end = time.monotonic() + self._within.total_seconds()
+        while time.monotonic() < end:
+            if self._served() == number:
+                if master:
+                    send([master], signal.SIGCHLD)
+                if not self._listening(old) and self._served() == number:
+                    return
+            if said := _complaint(log, place):
+                self._fail(number, said)
+            time.sleep(POLL)
+        self._fail(number, _complaint(log, place))
+
+    def _fail(self, number: int, said: str) -> None:
+        if "bind()" in said:
+            raise EdgeUnavailable(
+                what="The edge was not changed; it serves what it served before.",
+                why=f"nginx says: {said}",
+                fix="Free the port, or choose another with --edge-port or HOMEPORT_EDGE_PORT.",
+            )
+        raise EdgeUnconfirmed(
+            what="The edge was not changed; it serves what it served before.",
+            why=f"nginx says: {said}" if said else f"Generation {number} did not answer within {self._within.total_seconds():.0f} s.",
+            fix="Read edge/log/error.log in Homeport's home and deploy again.",
+        )
+
+    def _listening(self, old: set[int]) -> bool:
+        """Whether a worker of an older generation may still accept connections."""
+        for pid in old:
+            try:
+                title = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if title and b"shutting down" not in title:
+                return True
+        return False
+
+    def _clear(self, found: list[Process]) -> None:
+        """Workers whose master was killed keep the port: let them finish their requests, but listen no more."""
+        orphans = [process.pid for process in found if not process.is_master]
+        send(orphans, signal.SIGQUIT)
+        end = time.monotonic() + 2
+        while self._listening(set(orphans)) and time.monotonic() < end:
+            time.sleep(POLL)
+        send([pid for pid in orphans if self._listening({pid})], signal.SIGKILL)
+        (self._edge / "run/nginx.pid").unlink(missing_ok=True)
+
+    def _kill(self) -> None:
+        found = processes(self.home)
+        master = self._master(found)
+        if master is not None:
+            send([master.pid], signal.SIGTERM)
+            if not wait_gone([master.pid], 5):
+                send([master.pid], signal.SIGKILL)
+        rest = [process.pid for process in processes(self.home)]
+        send(rest, signal.SIGKILL)
+        wait_gone(rest, 5)
+        (self.home / CONTROL_SOCKET).unlink(missing_ok=True)
+
+    # -- which worker knows what ------------------------------------------------------------------------------------------
+
+    def _note(self, number: int) -> None:
+        """Write down which generation the running workers serve: an empty file per worker, named by pid, start and generation."""
+        folder = self._edge / "run/workers"
+        folder.mkdir(exist_ok=True)
+        running = {f"{process.pid}-{process.started}": process for process in processes(self.home) if not process.is_master}
+        noted = {entry.name.rpartition("-")[0]: entry for entry in folder.iterdir()}
+        for key, entry in noted.items():
+            if key not in running:
+                entry.unlink(missing_ok=True)
+        for key, process in running.items():
+            if key not in noted and not process.leaving:
+                (folder / f"{key}-{number}").touch()
+
+    def _generation(self, process: Process) -> int:
+        """The generation a worker serves; 0 when nobody wrote it down (it was started again by its master: the current one)."""
+        start = f"{process.pid}-{process.started}-"
+        try:
+            found = next((name for name in os.listdir(self._edge / "run/workers") if name.startswith(start)), "")  # noqa: PTH208
+        except FileNotFoundError:
+            return 0
+        return int(found.rpartition("-")[2]) if found else 0
+
+    def _knows(self, process: Process, target: Target) -> bool:
+        """Whether a worker may pass requests to this instance; an old one of unknown generation may."""
+        generation = self._generation(process)
+        if not generation and process.leaving:
+            return True
+        table = self._table(generation or self._number("current"))
+        return table is None or target in targets(table)
+
+
+def targets(table: RouteTable) -> Iterator[Target]:
+    """Every instance a table passes requests to."""
+    for site in table.sites:
+        for route in site.routes:
+            up = route.action if route.action.kind == "upstream" else route.action.fallback if route.action.kind == "files" else None
+            yield from up.targets if up else ()
+    for forward in table.forwards:
+        yield from forward.targets
+
+
+def _complaint(log: Path, place: int) -> str:
+    """The first emergency nginx wrote since."""
+    try:
+        with log.open("rb") as file:
+            file.seek(place)
+            text = file.read(256 * 1024).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    for entry in text.splitlines():
+        if "[emerg]" in entry:
+            return entry.partition("[emerg] ")[2].partition(": ")[2][:500]
+    return ""
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+if TYPE_CHECKING:
+    _: type[Edge] = NginxEdge
