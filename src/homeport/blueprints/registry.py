@@ -22,25 +22,45 @@ class Entry:
     """Class name; empty when the dialect is only read."""
     title: str = ""
     """The platform's or format's own name."""
+    names: tuple[str, ...] = ()
+    """Shell patterns of names in a project's folder that make it worth asking the reader; folders end with `/`."""
 
 
 DIALECTS: dict[str, Entry] = {
-    "homeport": Entry("homeport", "HomeportReader", "HomeportWriter", "Homeport (`homeport.yaml`)"),
-    "render": Entry("render", "RenderReader", "RenderWriter", "Render (`render.yaml`)"),
-    "railway": Entry("railway", "RailwayReader", "RailwayWriter", "Railway (`railway.json`, `railway.toml`)"),
-    "fly": Entry("fly", "FlyReader", "FlyWriter", "Fly (`fly.toml`)"),
-    "vercel": Entry("vercel", "VercelReader", "", "Vercel (`vercel.json`)"),
-    "netlify": Entry("netlify", "NetlifyReader", "", "Netlify (`netlify.toml`, `_headers`, `_redirects`)"),
-    "wrangler": Entry("wrangler", "WranglerReader", "", "Cloudflare Workers (`wrangler.toml`, `.json`, `.jsonc`)"),
-    "cloudflared": Entry("cloudflared", "CloudflaredReader", "", "Cloudflare Tunnel (`config.yml`)"),
-    "appjson": Entry("appjson", "AppJsonReader", "AppJsonWriter", "Heroku (`app.json`)"),
-    "compose": Entry("compose", "ComposeReader", "ComposeWriter", "Compose (`compose.yaml`, `docker-compose.yml`)"),
-    "procfile": Entry("procfile", "ProcfileReader", "ProcfileWriter", "Heroku (`Procfile`)"),
+    "homeport": Entry("homeport", "HomeportReader", "HomeportWriter", "Homeport (`homeport.yaml`)", ("homeport.y*ml", "homeport.json")),
+    "render": Entry("render", "RenderReader", "RenderWriter", "Render (`render.yaml`)", ("render.y*ml",)),
+    "railway": Entry(
+        "railway",
+        "RailwayReader",
+        "RailwayWriter",
+        "Railway (`railway.json`, `railway.toml`)",
+        ("railway.json", "railway.toml", "railway.jsonc"),
+    ),
+    "fly": Entry("fly", "FlyReader", "FlyWriter", "Fly (`fly.toml`)", ("fly.toml", "fly.*.toml", "fly.json")),
+    "vercel": Entry("vercel", "VercelReader", "", "Vercel (`vercel.json`)", ("vercel.json", "vercel.jsonc", "now.json")),
+    "netlify": Entry(
+        "netlify", "NetlifyReader", "", "Netlify (`netlify.toml`, `_headers`, `_redirects`)", ("netlify.toml", "_redirects", "_headers")
+    ),
+    "wrangler": Entry(
+        "wrangler",
+        "WranglerReader",
+        "",
+        "Cloudflare Workers (`wrangler.toml`, `.json`, `.jsonc`)",
+        ("wrangler.toml", "wrangler.json", "wrangler.jsonc"),
+    ),
+    "cloudflared": Entry(
+        "cloudflared", "CloudflaredReader", "", "Cloudflare Tunnel (`config.yml`)", ("config.y*ml", "cloudflared*", ".cloudflared/")
+    ),
+    "appjson": Entry("appjson", "AppJsonReader", "AppJsonWriter", "Heroku (`app.json`)", ("app.json",)),
+    "compose": Entry("compose", "ComposeReader", "ComposeWriter", "Compose (`compose.yaml`, `docker-compose.yml`)", ("*compose*.y*ml",)),
+    "procfile": Entry("procfile", "ProcfileReader", "ProcfileWriter", "Heroku (`Procfile`)", ("Procfile*",)),
     "kubernetes": Entry("kubernetes", "", "KubernetesWriter", "Kubernetes manifests"),
-    "cloudrun": Entry("cloudrun", "CloudRunReader", "CloudRunWriter", "Cloud Run (Knative `service.yaml`)"),
+    "cloudrun": Entry(
+        "cloudrun", "CloudRunReader", "CloudRunWriter", "Cloud Run (Knative `service.yaml`)", ("service*.y*ml", "*cloudrun*", "*cloud-run*")
+    ),
     "terraform": Entry("terraform", "", "TerraformWriter", "Terraform for Google Cloud"),
-    "cloudbuild": Entry("cloudbuild", "CloudBuildReader", "", "Cloud Build (`cloudbuild.yaml`)"),
-    "ghworkflow": Entry("ghworkflow", "WorkflowReader", "", "GitHub workflows (`.github/workflows/*.yml`)"),
+    "cloudbuild": Entry("cloudbuild", "CloudBuildReader", "", "Cloud Build (`cloudbuild.yaml`)", ("*cloudbuild*",)),
+    "ghworkflow": Entry("ghworkflow", "WorkflowReader", "", "GitHub workflows (`.github/workflows/*.yml`)", (".github/",)),
     "detect": Entry("detect", "DetectReader", "", "No file: the source itself"),
 }
 """In the order of precedence among dialects that have the same number."""

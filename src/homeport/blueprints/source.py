@@ -83,3 +83,23 @@ def decode(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
+
+
+class SubTree:
+    """A folder of another tree, as a tree of its own: for applications in subfolders."""
+
+    def __init__(self, tree: SourceTree, folder: str) -> None:
+        self.tree, self.folder = tree, folder.strip("/")
+        self.name = PurePosixPath(self.folder).name or tree.name
+
+    def _inside(self, path: str) -> str | None:
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        return None if ".." in parts else "/".join((self.folder, *parts))
+
+    def text(self, path: str) -> str | None:
+        full = self._inside(path)
+        return None if full is None else self.tree.text(full)
+
+    def list(self, folder: str = "") -> list[str]:
+        full = self._inside(folder)
+        return [] if full is None else self.tree.list(full)
