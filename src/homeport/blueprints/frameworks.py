@@ -30,6 +30,11 @@ NODE = frozenset({
     "blitzjs", "sapper", "tanstack-start", "nitro", "node", "express", "fastify", "hono", "koa", "nestjs", "h3", "elysia", "xmcp", "mastra",
     "analog", "foldkit",
 })  # fmt: skip
+FRONT_ENDS = frozenset({
+    "nextjs", "nuxtjs", "nuxt", "sveltekit", "sveltekit-1", "remix", "react-router", "solidstart", "solidstart-1", "hydrogen", "redwoodjs",
+    "blitzjs", "sapper", "tanstack-start", "analog", *STATIC,
+})  # fmt: skip
+"""Frameworks that know the path they are mounted at by themselves."""
 PYTHON = frozenset({"fastapi", "flask", "django", "python", "starlette", "sanic", "litestar", "fasthtml"})
 OTHER = frozenset({"go", "gin", "rust", "axum", "ruby", "rails", "php", "docker", "container"})
 

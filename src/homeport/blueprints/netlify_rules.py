@@ -137,7 +137,7 @@ def _action(rule: View | None, target: str, status: int, functions: Functions) -
     if target.startswith(FUNCTIONS):
         name = target.removeprefix(FUNCTIONS).split("/")[0].split("?")[0]
         if name in functions:
-            return ToService(service=functions[name], path=target)
+            return ToService(service=functions[name], path=target if "?" in target else "")
         if rule is not None:
             key = "to" if "to" in rule.data else "destination"
             rule.approximated(key, reason=f"no function {name!r} was found in the source; the path is passed on as it is")

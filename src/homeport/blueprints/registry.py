@@ -60,7 +60,7 @@ DIALECTS: dict[str, Entry] = {
     ),
     "terraform": Entry("terraform", "", "TerraformWriter", "Terraform for Google Cloud"),
     "cloudbuild": Entry("cloudbuild", "CloudBuildReader", "", "Cloud Build (`cloudbuild.yaml`)", ("*cloudbuild*",)),
-    "ghworkflow": Entry("ghworkflow", "WorkflowReader", "", "GitHub workflows (`.github/workflows/*.yml`)", (".github/",)),
+    "ghworkflow": Entry("ghworkflow", "GitHubWorkflowReader", "", "GitHub workflows (`.github/workflows/*.yml`)", (".github/",)),
     "detect": Entry("detect", "DetectReader", "", "No file: the source itself"),
 }
 """In the order of precedence among dialects that have the same number."""

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 from homeport.blueprints import vercel_routes as routing
 from homeport.blueprints.document import parse_json
+from homeport.blueprints.frameworks import FRONT_ENDS
 from homeport.blueprints.naming import bare_name
 from homeport.blueprints.opening import finish, open_file, parent_of
 from homeport.blueprints.overrides import merge_diff
 from homeport.blueprints.source import SourceTree
-from homeport.blueprints.vercel_services import Services, environment
+from homeport.blueprints.vercel_services import Services, environment, runtime_of
 from homeport.blueprints.view import View, scalar_text
 from homeport.model.base import slug
 from homeport.model.reading import Reading
@@ -66,6 +67,8 @@ class _Project:
         self.services = Services(tree, folder, env, environment(view.view("build"), "env"))
         self.development: dict[str, Any] = {}
         self.declared_routes: list[Route] = []
+        self.mounts: list[Route] = []
+        """Prefixes of declared services; the longest is looked at first. Vercel mounts a back end there, so it does not see the prefix."""
 
     def spec(self) -> Spec:
         view = self.view
@@ -127,11 +130,21 @@ class _Project:
             services.discover()
         if not main and not declared and not (view.raw("builds") and services.found):
             patterns = [key for key in functions if "*" not in key] if isinstance(functions, dict) else []
-            main = services.site(title or self.tree.name, *self._site_settings(), patterns)
+            if not self._only_functions(patterns):
+                main = services.site(title or self.tree.name, *self._site_settings(), patterns)
         if "functions" in view:
             services.options(view.view("functions"), main)
         self._build_settings(main)
         return main or next(iter(services.found), "")
+
+    def _only_functions(self, patterns: list[str]) -> bool:
+        """Whether the project is functions alone: publishing the folder would put its source on the web."""
+        view, names = self.view, self.tree.list(self.folder)
+        if not self.services.found and not any(key.startswith("api/") for key in patterns):
+            return False
+        said = any(view.raw(key) for key in ("framework", "outputDirectory")) or any(runtime_of(key) for key in patterns if "/" not in key)
+        shown = any(name in names for name in ("index.html", "public/", "package.json"))
+        return not said and not shown
 
     def _site_settings(self) -> tuple[str | None, str, Build]:
         view = self.view
@@ -161,11 +174,15 @@ class _Project:
             self.development = {"command": command}
         keys = ("buildCommand", "installCommand", "ignoreCommand", "outputDirectory", "framework")
         build = self._build()
+        changed: dict[str, Any] = {k: getattr(build, k) for k in ("command", "install", "ignore_command") if getattr(build, k)}
         service = self.services.found.get(main)
         if service is None:
-            view.ignored(*keys, reason="the file has no site of its own to build")
+            if not self.services.found:
+                view.ignored(*keys, reason="the file has nothing to build")
+            for name, function in self.services.functions():
+                self.services.update(name, build=function.build.model_copy(update=changed))
+            view.approximated("framework", "outputDirectory", reason="there are functions only; no site is built")
             return
-        changed = {k: getattr(build, k) for k in ("command", "install", "ignore_command") if getattr(build, k)}
         if self.services.bun:
             changed |= {"runtime": "bun", "runtime_version": self.services.bun}
         self.services.update(main, build=service.build.model_copy(update=changed))
@@ -214,9 +231,10 @@ class _Project:
         else:
             prefix = view.text("mount") or prefix
         if prefix.strip("/") and name != main:
-            self.declared_routes.append(
-                Route(service=main, match=Match(path="/" + prefix.strip("/")), action=ToService(service=name, strip_prefix=True))
-            )
+            service = self.services.found[name]
+            front = isinstance(service, StaticService) or service.build.framework in FRONT_ENDS
+            action = ToService(service=name, strip_prefix=not front)
+            self.mounts.append(Route(service=main, match=Match(path="/" + prefix.strip("/")), action=action))
         self.declared_routes += routing.redirects(view, name) + routing.headers(view, name)
         self.declared_routes += routing.rewrites(view, name, self.services.resolve) + routing.legacy(view, name, self.services.resolve)
 
@@ -300,7 +318,8 @@ class _Project:
             self.services.update(main, single_page=True)
             rewrites.pop()
         legacy = routing.legacy(view, main, resolve)
-        after = [*self.declared_routes, *rewrites]
+        mounts = sorted(self.mounts, key=lambda route: len(route.match.path), reverse=True)
+        after = [*mounts, *self.declared_routes, *rewrites]
         phase = [Route(service=main, action=Filesystem(phase="filesystem"))] if after and main else []
         return [*legacy, *first, *phase, *after]
 

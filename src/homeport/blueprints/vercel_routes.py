@@ -164,7 +164,8 @@ def _target(target: str, resolve: Resolve, status: int = 200) -> Action:
     path = target if target.startswith("/") else f"/{target}"
     service = resolve(path.partition("?")[0])
     if service is not None:
-        return ToService(service=service, path=path)
+        # a function sees the path of the request; only a query is added to it
+        return ToService(service=service, path=path if "?" in path else "")
     return Rewrite(to=path, status=status)
 
 
