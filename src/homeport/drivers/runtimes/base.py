@@ -204,3 +204,19 @@ class Interactive(Protocol):
 
     def output(self, id: str, *, stopped: Callable[[], bool] = lambda: False) -> Iterator[Output]:
         """Everything it writes from its last start until it ends, as it comes and also without line ends."""
+
+
+class Executed(Frozen):
+    """How a command inside an instance ended."""
+
+    code: int | None
+    """None when it was ended because it took too long."""
+    output: str
+    """What it wrote to both streams, cut at 64 KiB."""
+
+
+class CanExecute(Protocol):
+    """Runtimes that can run a further command inside a running instance, with its environment, account and view of the files."""
+
+    def execute(self, id: str, command: tuple[str, ...] | str, *, timeout: timedelta) -> Executed:
+        """Run it to its end, or for so long. Raises StartRefused when the instance does not run or the command cannot start."""

@@ -8,15 +8,20 @@ import fcntl
 import marshal
 import os
 import select
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from homeport.drivers.runtimes import launcher
+from homeport.drivers.runtimes.base import Executed
 from homeport.model.base import Frozen
 
+OUTPUT = 64 << 10
+"""Bytes of output that are kept of a command inside an instance."""
 PATIENCE = 30.0
 """Seconds the launcher may take; it needs about 0.015."""
 
@@ -40,22 +45,29 @@ def launcher_file() -> str:
 
 
 def launch(
-    order: dict[str, Any], *, python: str = sys.executable, lock: int | None = None, stdin: int | None = None
+    order: dict[str, Any], *, python: str = sys.executable, lock: int | None = None, stdin: int | None = None, output: int | None = None
 ) -> tuple[int, Failure | None]:
     """Run the launcher with `order`; returns its pid, and why it failed (it is then already gone and reaped).
 
     `lock` is a locked descriptor which the launcher holds until it has become the application. Raises OSError when not even
-    the launcher can be started.
+    the launcher can be started. `output` takes what is written, where the order names no log folder.
     """
     read_end, write_end = os.pipe()
     try:
-        with _high(write_end) as status, _order(order) as payload, _high(_copy(lock)) as holder, _high(_copy(stdin)) as source:
+        with (
+            _high(write_end) as status,
+            _order(order) as payload,
+            _high(_copy(lock)) as holder,
+            _high(_copy(stdin)) as source,
+            _high(_copy(output)) as target,
+        ):
             pid = os.posix_spawn(
                 python,
                 [python, "-I", "-S", "-E", launcher_file()],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, source, 0),
+                    *([] if output is None else [(os.POSIX_SPAWN_DUP2, target, number) for number in (1, 2)]),
                     (os.POSIX_SPAWN_DUP2, payload, launcher.ORDER),
                     (os.POSIX_SPAWN_DUP2, status, launcher.STATUS),
                     (os.POSIX_SPAWN_DUP2, holder, launcher.LOCK),
@@ -64,6 +76,39 @@ def launch(
         return pid, _outcome(pid, read_end)
     finally:
         os.close(read_end)
+
+
+def collect(pid: int, reader: int, seconds: float) -> Executed:
+    """Read what a child writes until it ends; after `seconds` it is ended with its whole session."""
+    deadline = time.monotonic() + seconds
+    data = bytearray()
+    process = os.pidfd_open(pid)
+    poller = select.poll()
+    poller.register(process, select.POLLIN)
+    poller.register(reader, select.POLLIN | select.POLLHUP)
+    ended = late = False
+    try:
+        while not (ended or late):
+            ready = dict(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            late = not ready
+            ended = process in ready
+            _drain(reader, data, poller, wanted=reader in ready)
+        if late:
+            os.killpg(pid, signal.SIGKILL)
+        result = os.waitid(os.P_PIDFD, process, os.WEXITED)
+    finally:
+        os.close(process)
+    code = None if late or result is None else result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+    return Executed(code=code, output=data.decode("utf-8", "replace"))
+
+
+def _drain(reader: int, data: bytearray, poller: select.poll, *, wanted: bool) -> None:
+    while wanted and select.select([reader], [], [], 0)[0]:
+        piece = os.read(reader, 65_536)
+        data += piece[: OUTPUT - len(data)]
+        if not piece:
+            poller.unregister(reader)
+            return
 
 
 def try_view(python: str, operations: tuple[tuple[str, str, str, str], ...]) -> str:
@@ -90,6 +135,7 @@ def order(**given: Any) -> dict[str, Any]:
         "cgroups": (),
         "view": (),
         "root": "",
+        "join": 0,
         "limits": {},
         "oom_score": 0,
         "record": "",

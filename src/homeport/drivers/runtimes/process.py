@@ -24,10 +24,13 @@ from homeport.drivers.cgroups import Cgroups, Limits, cgroups
 from homeport.drivers.files import remove_tree
 from homeport.drivers.runtimes import commands, processes, sandbox
 from homeport.drivers.runtimes.base import (
+    CanExecute,
     Capabilities,
+    Executed,
     Exit,
     Handle,
     InstanceRunning,
+    Interactive,
     LogLine,
     Observation,
     Output,
@@ -36,7 +39,7 @@ from homeport.drivers.runtimes.base import (
     StalePlacement,
     StartRefused,
 )
-from homeport.drivers.runtimes.launching import Failure, launch, order
+from homeport.drivers.runtimes.launching import Failure, collect, launch, order
 from homeport.drivers.runtimes.logfiles import STREAMS, InstanceLog, Stream
 from homeport.drivers.runtimes.records import Folder, Placed, Running
 from homeport.drivers.runtimes.watcher import Watcher, send, wait_for_any
@@ -220,7 +223,7 @@ class ProcessRuntime:
         if failure is not None or running is None or running.pid != pid:
             if writer is not None:
                 os.close(writer)
-            raise _launch_refused(placement, failure or Failure(stage="record", number=0, subject="it left no trace"))
+            raise _launch_refused(placement.service, failure or Failure(stage="record", number=0, subject="it left no trace"))
         return self._watch(folder, placed, running, instance_log, starts, writer).handle
 
     def _environment(self, placement: Placement, folder: Folder, *, isolated: bool) -> dict[str, str]:
@@ -582,6 +585,41 @@ class ProcessRuntime:
                 os.close(live.input)
                 live.input = None
 
+    def pids(self, id: str) -> list[int]:
+        """All processes of an instance that runs."""
+        live = self._adopt(id)
+        return [] if live is None or live.ended.is_set() else self._left(live.placed, live.running)
+
+    def execute(self, id: str, command: tuple[str, ...] | str, *, timeout: timedelta) -> Executed:
+        live = self._adopt(id)
+        if live is None or live.ended.is_set():
+            raise _refused(id, "The instance does not run.")
+        group = live.placed.group
+        env = processes.environment(live.running.pid)
+        argv = commands.argv(command, env, subject="The command")
+        whole = order(
+            argv=argv,
+            env=env,
+            search=commands.search_path((), env),
+            cwd=processes.folder(live.running.pid) or str(self._folder(id).work),
+            user=live.placed.user if os.geteuid() == 0 else None,
+            cgroups=() if group is None else group.joins,
+            join=live.running.pid if live.placed.isolated else 0,
+            limits={"RLIMIT_CORE": 0},
+            oom_score=OOM_SCORE,
+        )
+        reader, writer = os.pipe()
+        try:
+            try:
+                pid, failure = launch(whole, output=writer)
+            finally:
+                os.close(writer)
+            if failure is not None:
+                raise _launch_refused("The command", failure)
+            return collect(pid, reader, timeout.total_seconds())
+        finally:
+            os.close(reader)
+
     def rotate(self) -> None:
         with self._lock:
             lives = list(self._live.values())
@@ -627,9 +665,10 @@ def _is_wrapper(pid: int) -> bool:
     return any(Path(os.fsdecode(word).split(" ")[0]).stem in _WRAPPERS for word in words if word)
 
 
-def _refused(placement: Placement, why: str) -> StartRefused:
+def _refused(subject: Placement | str, why: str) -> StartRefused:
+    name = subject if isinstance(subject, str) else subject.service
     return StartRefused(
-        what=f"{placement.service or placement.id} was not started; what ran before still runs.",
+        what=f"{name} was not started; what ran before still runs.",
         why=why,
         fix="Correct what the reason names and deploy again.",
     )
@@ -646,13 +685,13 @@ _SENTENCES = {
 }
 
 
-def _launch_refused(placement: Placement, failure: Failure) -> StartRefused:
+def _launch_refused(name: str, failure: Failure) -> StartRefused:
     why, fix = _SENTENCES.get((failure.stage, failure.number), ("", ""))
     return StartRefused(
-        what=f"{placement.service} was not started; what ran before still runs.",
+        what=f"{name} was not started; what ran before still runs.",
         why=why.format(subject=failure.subject) if why else f"The step {failure} failed.",
         fix=fix or "Run `homeport doctor`, which checks what this machine allows, and deploy again.",
     )
 
 
-_: type[Runtime] = ProcessRuntime
+_: tuple[type[Runtime], type[Interactive], type[CanExecute]] = (ProcessRuntime, ProcessRuntime, ProcessRuntime)

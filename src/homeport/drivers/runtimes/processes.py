@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -106,3 +108,59 @@ def has_mount(pid: int, path: str) -> bool:
     except OSError:
         return False
     return any(fields[4] == path for line in lines if len(fields := line.split(" ")) > 4)
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment a process was started with; empty when it may not be read."""
+    try:
+        data = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    return dict(os.fsdecode(entry).split("=", 1) for entry in data.split(b"\0") if b"=" in entry)
+
+
+def folder(pid: int) -> str:
+    """Its current folder, as it sees it; empty when it may not be read."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115
+    except OSError:
+        return ""
+
+
+def listening(pids: Iterable[int]) -> list[tuple[str, int]]:
+    """Addresses and TCP ports on which any of these processes accepts connections."""
+    pids = list(pids)
+    sockets = {inode for pid in pids for inode in _sockets(pid)}
+    found: set[tuple[str, int]] = set()
+    for pid in pids[:1]:
+        for name in ("tcp", "tcp6"):
+            try:
+                lines = Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+            except OSError:
+                continue
+            for fields in (line.split() for line in lines):
+                if fields[3] == "0A" and int(fields[9]) in sockets:
+                    address, _, port = fields[1].partition(":")
+                    found.add((_address(address), int(port, 16)))
+    return sorted(found)
+
+
+def _sockets(pid: int) -> Iterable[int]:
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            for entry in entries:
+                try:
+                    link = os.readlink(entry.path)  # noqa: PTH115
+                except OSError:
+                    continue
+                if link.startswith("socket:["):
+                    yield int(link[8:-1])
+    except OSError:
+        return
+
+
+def _address(text: str) -> str:
+    """The kernel writes each 32-bit word in the machine's byte order."""
+    data = bytes.fromhex(text)
+    words = b"".join(data[place : place + 4][:: -1 if sys.byteorder == "little" else 1] for place in range(0, len(data), 4))
+    return str(ipaddress.ip_address(words))
