@@ -186,7 +186,8 @@ class FakeRuntime:
             if not follow or instance is None or instance.exit is not None or stopped():
                 return
             with instance.changed:
-                instance.changed.wait_for(lambda: len(lines) > place or instance.exit is not None, 0.05)
+                if len(lines) == place and instance.exit is None:
+                    instance.changed.wait(0.05)
 
     def rotate(self) -> None:
         return None

@@ -152,7 +152,8 @@ class HealthProber:
         if same:
             detail = f"it listens on port {port} of {same[0]} only; it must listen on {handle.host or '127.0.0.1'} or 0.0.0.0"
         else:
-            detail = f"it listens on port {' and '.join(str(number) for number in sorted({number for _, number in found}))}, not on $PORT ({port})"
+            ports = " and ".join(str(number) for number in sorted({number for _, number in found}))
+            detail = f"it listens on port {ports}, not on $PORT ({port})"
         return Verdict(ok=False, cause="wrong-port", detail=detail)
 
 
