@@ -10,6 +10,13 @@ from pydantic import Field
 
 from homeport.model.base import Frozen
 
+_NETWORK = (
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX",
+    "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "NPM_CONFIG_REGISTRY", "NPM_CONFIG_CAFILE", "YARN_NPM_REGISTRY_SERVER",
+)  # fmt: skip
+"""Variables of the host that say how package registries and git hosts are reached."""
+
 
 class Settings(Frozen):
     """Where this home lies and which ports it uses. Each field is read from the variable named in its docstring."""
@@ -30,6 +37,9 @@ class Settings(Frozen):
     """`HOMEPORT_NGINX`: path of an nginx to use instead of the bundled one."""
     log_level: str = "info"
     """`HOMEPORT_LOG_LEVEL`: debug, info, warning or error."""
+    network: dict[str, str] = Field(default={}, repr=False)
+    """Proxies, certificates and mirrors as the host's own variables name them (`HTTPS_PROXY`, `SSL_CERT_FILE`, …): passed on to
+    builds, installers and git, which inherit nothing else."""
     fault: str = ""
     """`HOMEPORT_FAULT`: `<step>:<point>` at which the control plane kills itself; see `durable/faults.py`."""
 
@@ -40,7 +50,8 @@ class Settings(Frozen):
         values: dict[str, str] = {
             field: given[name]
             for field in cls.model_fields
-            if field != "home" and (name := f"HOMEPORT_{field.upper()}") in given and given[name]
+            if field not in {"home", "network"} and (name := f"HOMEPORT_{field.upper()}") in given and given[name]
         }
         home = Path(given.get("HOMEPORT_HOME") or Path(given.get("HOME") or "~").expanduser() / ".homeport").expanduser().absolute()
-        return cls.model_validate({"home": home, **values})
+        network = {name: given[name] for upper in _NETWORK for name in (upper, upper.lower()) if given.get(name)}
+        return cls.model_validate({"home": home, "network": network, **values})
