@@ -1,0 +1,108 @@
+"""The exact commands that install dependencies, and the environment every command of a build sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from homeport.drivers.builders.recipe import NodeInstall, PythonInstall
+from homeport.drivers.toolchains.install import SYSTEM_PATH
+from homeport.model.base import Frozen
+
+_TOOL_QUIET = {
+    "NEXT_TELEMETRY_DISABLED": "1", "DO_NOT_TRACK": "1", "ASTRO_TELEMETRY_DISABLED": "1", "GATSBY_TELEMETRY_DISABLED": "1",
+    "YARN_ENABLE_TELEMETRY": "0", "DISABLE_OPENCOLLECTIVE": "1", "ADBLOCK": "1", "COREPACK_ENABLE_DOWNLOAD_PROMPT": "0",
+    "NPM_CONFIG_UPDATE_NOTIFIER": "false", "NPM_CONFIG_FUND": "false", "NPM_CONFIG_AUDIT": "false", "NPM_CONFIG_YES": "true",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PYTHONUNBUFFERED": "1", "UV_PYTHON_DOWNLOADS": "never",
+    "UV_NO_PROGRESS": "1", "LANG": "C.UTF-8",
+}  # fmt: skip
+"""What stops tools from asking, reporting home and looking for updates."""
+
+
+class Tools(Frozen):
+    """The prepared toolchains of one build, by absolute path."""
+
+    uv: Path
+    python: Path | None = None
+    folders: tuple[Path, ...] = ()
+    """Folders of package managers and Node, in order."""
+    cache: Path
+    """Home, temporary files and download caches of the account that builds."""
+    network: dict[str, str] = {}
+    berry: bool = False
+    """Whether `yarn` is version 2 or newer."""
+
+    def path(self, folder: Path, venv: Path | None) -> tuple[Path, ...]:
+        """Folders in front of the system's on PATH, for commands that run in `folder`."""
+        return (*([venv / "bin"] if venv else []), folder / "node_modules" / ".bin", *self.folders)
+
+    def environment(self, env: Mapping[str, str], folder: Path, venv: Path | None) -> dict[str, str]:
+        """The whole environment of a command: nothing is inherited, and the build's own variables win."""
+        cache = self.cache
+        return {
+            **_TOOL_QUIET,
+            "NPM_CONFIG_CACHE": str(cache / "npm"),
+            "YARN_CACHE_FOLDER": str(cache / "yarn"),
+            "YARN_GLOBAL_FOLDER": str(cache / "yarn-global"),
+            "BUN_INSTALL_CACHE_DIR": str(cache / "bun"),
+            "UV_CACHE_DIR": str(cache / "uv"),
+            "PIP_CACHE_DIR": str(cache / "pip"),
+            "XDG_CACHE_HOME": str(cache / "xdg"),
+            "TMPDIR": str(cache / "tmp"),
+            **self.network,
+            **({"VIRTUAL_ENV": str(venv)} if venv else {}),
+            **{name: value for name, value in env.items() if "\0" not in value},
+            "HOME": str(cache / "home"),
+            "PATH": ":".join([*(str(one) for one in self.path(folder, venv)), SYSTEM_PATH]),
+        }
+
+
+def node_command(step: NodeInstall, names: set[str], tools: Tools) -> list[str]:
+    """The install of one package manager. Development packages are installed too: builds need them.
+
+    `names` are the files beside package.json. A lock file is followed to the letter when the user wrote no command of his own.
+    """
+    own = step.line.split()[:1] == [step.tool]
+    production = bool({"--omit=dev", "--production", "--only=production", "--prod", "-P"} & set(step.arguments))
+    words = list(step.arguments)
+    match step.tool:
+        case "npm":
+            locked = bool({"package-lock.json", "npm-shrinkwrap.json"} & names)
+            verb = "ci" if {"ci", "clean-install"} & set(step.line.split()) or (locked and not own) else "install"
+            return ["npm", verb, "--no-audit", "--no-fund", "--prefer-offline", *([] if production else ["--include=dev"]), *words]
+        case "pnpm":
+            locked = "pnpm-lock.yaml" in names and not own
+            frozen = [] if any("frozen-lockfile" in word for word in words) else [f"--{'' if locked else 'no-'}frozen-lockfile"]
+            keep = ["--package-import-method=clone-or-copy", f"--store-dir={tools.cache / 'pnpm'}", "--reporter=append-only"]
+            return ["pnpm", "install", *frozen, *([] if production else ["--prod=false"]), *keep, *words]
+        case "yarn" if tools.berry:
+            return ["yarn", "install", *(["--immutable"] if "--immutable" in words else [])]
+        case "yarn":
+            frozen = ["--frozen-lockfile"] if "yarn.lock" in names and not own and "--frozen-lockfile" not in words else []
+            return ["yarn", "install", "--non-interactive", *([] if production else ["--production=false"]), *frozen, *words]
+        case _:
+            frozen = ["--frozen-lockfile"] if {"bun.lock", "bun.lockb"} & names and not own and "--frozen-lockfile" not in words else []
+            return ["bun", "install", "--no-progress", "--backend=copyfile", *frozen, *words]
+
+
+def python_commands(step: PythonInstall, venv: Path, tools: Tools, *, package: bool, seed: bool = False) -> list[list[str]]:
+    """Create the virtual environment if it is not there, and install into it. Run in the step's folder.
+
+    `package` installs the project itself too; `seed` gives the environment a pip of its own for commands that call it.
+    """
+    uv = str(tools.uv)
+    commands: list[list[str]] = []
+    if not (venv / "bin" / "python").exists():
+        commands.append([uv, "venv", "--quiet", "--no-config", "--python", str(tools.python), *(["--seed"] if seed else []), str(venv)])
+    install = [uv, "pip", "install", "--python", str(venv / "bin" / "python"), "--compile-bytecode"]
+    match step.method:
+        case "uv":
+            groups = [*step.groups, *([] if package else ["--no-install-project"]), "--no-editable"]
+            active = ["env", f"UV_PROJECT_ENVIRONMENT={venv}", uv, "sync", "--frozen", "--no-dev", "--python", str(tools.python)]
+            commands.append([*active, "--compile-bytecode", *groups])
+        case "files":
+            if step.files:
+                commands.append([*install, *(word for file in step.files for word in ("-r", file))])
+        case _:
+            commands.append([*install, "."])
+    return commands
