@@ -65,10 +65,16 @@ def parse_duration(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("a duration is a number of seconds or text like '1m30s'")
     if isinstance(value, int | float):
-        return timedelta(seconds=value)
+        try:
+            found = timedelta(seconds=value)
+        except OverflowError as error:
+            raise ValueError("this is too long a duration") from error
+        if found < timedelta(0):
+            raise ValueError(f"{value} is not a duration: it is negative")
+        return found
     text = str(value).strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):
-        return timedelta(seconds=float(text))
+        text += "s"
     parts = _DURATION_PART.findall(text)
     if not parts or "".join(n + u for n, u in parts) != text:
         raise ValueError(f"{text[:40]!r} is not a duration: write it like '30s', '1m30s' or '500ms'")
@@ -100,7 +106,10 @@ def parse_size(value: Any) -> Any:
     if not match:
         raise ValueError(f"{str(value)[:40]!r} is not a size: write it like '512MB' or '1GiB'")
     unit = match[2].lower().rstrip("b").rstrip("i")
-    return int(float(match[1]) * 1024 ** _POWER[unit])
+    try:
+        return int(float(match[1]) * 1024 ** _POWER[unit])
+    except OverflowError as error:
+        raise ValueError(f"{str(value)[:40]!r} is too large a size") from error
 
 
 def format_size(value: int) -> str:
