@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from homeport.blueprints.commands import fixed_port
 from homeport.blueprints.document import Document, parse_json, parse_toml
 from homeport.blueprints.patch import merge_patch
 from homeport.blueprints.railway.references import addon_kind, lift, make_addon, railway_addons, railway_references
@@ -257,7 +258,9 @@ class _File:
         if settings.get("cron"):
             return CronService(schedule=settings["cron"], **values)
         domains = tuple(Domain(host=host) for host in settings.get("domains", ()))
-        return WebService(port=settings.get("port"), force_https=bool(settings.get("force_https")), domains=domains, **values)
+        return WebService(
+            port=_port(settings, env, commands["start"]), force_https=bool(settings.get("force_https")), domains=domains, **values
+        )
 
     def _addons_of(self, env: Env) -> None:
         for value in _flat_values(env):
@@ -283,6 +286,14 @@ def _flat_values(env: Env) -> Iterator[EnvValue]:
 
 def _plain(service: Service) -> dict[str, Any]:
     return service.model_dump(mode="json", exclude_defaults=True)
+
+
+def _port(settings: Settings, env: Env, command: str) -> int | None:
+    """The port the program insists on: said outright, as the variable PORT, or in its command line."""
+    value = env.get("PORT")
+    if isinstance(value, PlainValue) and value.value.isdecimal() and 1 <= int(value.value[:6]) <= 65535:
+        return settings.get("port") or int(value.value)
+    return settings.get("port") or fixed_port(command)
 
 
 def _seconds(value: float | None) -> timedelta | None:
