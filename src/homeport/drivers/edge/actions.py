@@ -201,7 +201,7 @@ def stripped(prefix: str) -> list[Directive]:
 
 def upstream(up: Upstream, drawing: Drawing) -> str:
     """Name of the upstream block for these targets, made when it is new."""
-    key = (up.targets, up.protocol, up.sticky)
+    key = (up.targets, up.backups, up.protocol, up.sticky)
     if key not in drawing.upstreams:
         name = f"homeport-{len(drawing.upstreams)}"
         drawing.upstreams[key] = (name, _upstream_block(name, up, drawing))
@@ -209,11 +209,14 @@ def upstream(up: Upstream, drawing: Drawing) -> str:
 
 
 def _upstream_block(name: str, up: Upstream, drawing: Drawing) -> list[Directive]:
-    servers = [server(target, drawing) for target in up.targets]
+    servers = [server(target, drawing, fails=not up.backups) for target in up.targets]
+    servers += [Directive("server", (*server(target, drawing).args, "backup")) for target in up.backups]
     inside: list[Directive] = []
     if any("resolve" in entry.args for entry in servers):
         inside.append(line("zone", name, "64k"))
     inside += servers
+    if up.sticky and up.backups:
+        raise EdgeRefused.of(f"The service {up.name[:60]!r}", "sticky sessions and a service that may not overlap exclude each other")
     if up.sticky and len(up.targets) > 1:
         if drawing.version < (1, 29, 6):
             raise EdgeRefused.of(f"The service {up.name[:60]!r}", "this nginx has no sticky sessions (1.29.6 or newer has)")
@@ -222,14 +225,17 @@ def _upstream_block(name: str, up: Upstream, drawing: Drawing) -> list[Directive
     return inside
 
 
-def server(target: Target, drawing: Drawing) -> Directive:
-    """One `server` of an upstream. A name is looked up while the edge runs, so that it starts without DNS."""
+def server(target: Target, drawing: Drawing, *, fails: bool = True) -> Directive:
+    """One `server` of an upstream. A name is looked up while the edge runs, so that it starts without DNS.
+
+    `fails`: whether one that fails is left out for a second. With a backup it is not: every request asks the instance first.
+    """
     args = [address(target.host, target.port)]
     if not 1 <= target.weight <= 1000:
         raise EdgeRefused.of(f"The weight {target.weight}", "it is not between 1 and 1000")
     if target.weight != 1:
         args.append(f"weight={target.weight}")
-    args += ["max_fails=1", "fail_timeout=1s"]
+    args += ["max_fails=1", "fail_timeout=1s"] if fails else ["max_fails=0"]
     if not _is_address(target.host) and target.host != "localhost":
         if drawing.version < (1, 27, 3):
             raise EdgeRefused.of(

@@ -51,6 +51,8 @@ class Upstream(Frozen):
     name: str
     """Unique in the table: `<project>-<environment>-<service>`."""
     targets: tuple[Target, ...]
+    backups: tuple[Target, ...] = ()
+    """Asked only when no target accepts a connection: where a `Holder` waits while a service that may not overlap changes its release."""
     protocol: Literal["http", "https", "h2c"] = "http"
     release: str = ""
     """Told to the client as `X-Homeport-Release` only on probe requests."""
@@ -180,7 +182,37 @@ class Edge(Protocol):
         """Connections between edge and instance that are open right now."""
 
     def drain(self, target: Target, deadline: timedelta) -> int:
-        """Wait until none are in flight or the deadline passes; return how many are left."""
+        """Wait until the edge can send this instance nothing more, or the deadline passes; return how many connections are left.
+
+        Call it after an `apply` without the target, and stop the instance only then. Takes up to 10 s while clients keep idle
+        connections to the old routes; with `backups` only what is in flight is waited for.
+        """
 
     def stop(self) -> None:
         """Stop serving. Already stopped is success."""
+
+
+class Answered(Protocol):
+    """What a request to a candidate got."""
+
+    @property
+    def ok(self) -> bool: ...
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+class ProvingEdge(Edge, Protocol):
+    """An edge that can show a release to Homeport before it shows it to anybody else, and that can be brought back."""
+
+    def ensure_running(self) -> EdgeStatus:
+        """Bring the edge back on its last good table. Nothing to serve: nothing starts. Raises EdgeUnavailable."""
+
+    def token(self) -> str:
+        """The secret that lets a probe be told which release answered."""
+
+    def check(self, target: Target, *, host: str, path: str = "/", timeout: timedelta = timedelta(seconds=5)) -> Answered:
+        """One GET to an instance through the edge, before any site shows it."""

@@ -28,15 +28,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homeport.drivers.edge import control
-from homeport.drivers.edge.base import Edge, EdgeRefused, EdgeStatus, EdgeUnavailable, EdgeUnconfirmed, RouteTable, Target
+from homeport.drivers.edge.base import Edge, EdgeRefused, EdgeStatus, EdgeUnavailable, EdgeUnconfirmed, RouteTable, Target, Upstream
 from homeport.drivers.edge.connections import established
 from homeport.drivers.edge.control import Checked
+from homeport.drivers.edge.generations import Generations
 from homeport.drivers.edge.program import Nginx, Process, processes, send, wait_gone
 from homeport.drivers.edge.render import CONTROL_SOCKET, render
 from homeport.drivers.edge.syntax import emit, verify
 
-KEEP = 10
-"""Generations kept on disk."""
 POLL = 0.002
 """Seconds between two questions to the edge: nginx announces nothing, so it is asked."""
 
@@ -49,6 +48,7 @@ class NginxEdge:
         when the edge is started by root (default `nobody`). `confirm_within`: deadline of the proof after a reload."""
         self.home = home.resolve()
         self._edge = self.home / "edge"
+        self._generations = Generations(self._edge)
         self._nginx = Nginx(self.home, nginx=nginx, user=user)
         self._within = confirm_within
 
@@ -61,16 +61,16 @@ class NginxEdge:
         """
         with self._locked():
             found = processes(self.home)
-            now = self._number("current")
-            if now and self._master(found) and self._config(table, now) == self._read(now) and self._served() == now:
-                self._point("confirmed", now)
+            now = self._generations.number("current")
+            if now and self._master(found) and self._config(table, now) == self._generations.text(now) and self._served() == now:
+                self._generations.point("confirmed", now)
                 return now
-            number = max([*self._numbers(), now], default=0) + 1
+            number = max([*self._generations.numbers(), now], default=0) + 1
             text = self._config(table, number)
             self._test(table, number)
-            self._write(number, text, table)
+            self._generations.write(number, text, table)
             self._put(number, found)
-            self._collect(number)
+            self._generations.collect(number, {self._generation(process) for process in processes(self.home)})
             return number
 
     def status(self) -> EdgeStatus:
@@ -86,7 +86,7 @@ class NginxEdge:
 
     def table(self) -> RouteTable | None:
         """The table that is served, read back from disk."""
-        return self._table(self._number("confirmed") or self._number("current"))
+        return self._generations.table(self._generations.number("confirmed") or self._generations.number("current"))
 
     def in_flight(self, target: Target) -> int:
         """Connections between edge and instance that are open right now.
@@ -107,7 +107,8 @@ class NginxEdge:
             knowing = [process for process in processes(self.home) if not process.is_master and self._knows(process, target)]
             if not knowing:
                 return 0
-            if not any(process.leaving for process in knowing):  # the target is still routed to: only its open requests can be waited for
+            if not any(process.leaving for process in knowing) or all(self._backed(process, target) for process in knowing):
+                # Still routed to, or a request too late would go to the backup: only what is open has to be waited for.
                 if not (count := self.in_flight(target)) or not left:
                     return count
                 time.sleep(min(left, 0.05))
@@ -128,17 +129,17 @@ class NginxEdge:
         """
         with self._locked():
             found = processes(self.home)
-            good, now = self._number("confirmed"), self._number("current")
+            good, now = self._generations.number("confirmed"), self._generations.number("current")
             served = self._served() if now else None
             if now and served == now and self._master(found):
-                self._point("confirmed", now)
+                self._generations.point("confirmed", now)
             elif good:
                 if self._master(found) is None or served != good or now != good:
-                    self._point("current", good)
+                    self._generations.point("current", good)
                     self._serve(good, found)
             elif now:
                 self._serve(now, found)
-                self._point("confirmed", now)
+                self._generations.point("confirmed", now)
         return self.status()
 
     recover = ensure_running
@@ -221,65 +222,11 @@ class NginxEdge:
                 self.home.stat().st_mode & 0o7777 | 0o011
             )  # the workers' account passes through; it lists and reads nothing here
 
-    def _numbers(self) -> list[int]:
-        return [int(path.name) for path in (self._edge / "generations").iterdir() if path.name.isdigit()]
-
-    def _number(self, name: str) -> int:
-        try:
-            return int(Path(os.readlink(self._edge / name)).name)  # noqa: PTH115
-        except (FileNotFoundError, ValueError):
-            return 0
-
-    def _point(self, name: str, number: int) -> None:
-        if self._number(name) == number:
-            return
-        link = self._edge / name
-        temporary = self._edge / f".{name}"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(f"generations/{number}")
-        temporary.replace(link)
-        _sync(self._edge)
-
-    def _folder(self, number: int) -> Path:
-        return self._edge / "generations" / str(number)
-
-    def _read(self, number: int) -> str:
-        try:
-            return (self._folder(number) / "nginx.conf").read_text(encoding="utf-8")
-        except OSError:
-            return ""
-
-    def _table(self, number: int) -> RouteTable | None:
-        try:
-            return RouteTable.model_validate_json((self._folder(number) / "table.json").read_bytes())
-        except OSError:
-            return None
-
     def _config(self, table: RouteTable, number: int) -> str:
         tree = render(table, generation=number, home=self.home, token=self.token(), program=self._nginx.program())
         text = emit(tree)
         verify(text, tree)
         return text
-
-    def _write(self, number: int, text: str, table: RouteTable) -> None:
-        temporary = self._edge / "generations" / f".{number}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(mode=0o700)
-        for name, content in (("nginx.conf", text), ("table.json", table.model_dump_json(exclude_defaults=True))):
-            with (temporary / name).open("w", encoding="utf-8") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync(temporary)
-        temporary.replace(self._folder(number))
-        _sync(self._edge / "generations")
-
-    def _collect(self, newest: int) -> None:
-        """Remove generations that are neither recent nor known to a worker that still runs."""
-        used = {self._generation(process) for process in processes(self.home)}
-        for number in self._numbers():
-            if number <= newest - KEEP and number not in (*used, self._number("confirmed")):
-                shutil.rmtree(self._folder(number), ignore_errors=True)
 
     def _test(self, table: RouteTable, number: int) -> None:
         """`nginx -t` without privileges, ports or secrets on a copy. Raises EdgeRefused with nginx's own words."""
@@ -307,21 +254,21 @@ class NginxEdge:
 
     def _put(self, number: int, found: list[Process]) -> None:
         """Serve generation `number`, or go back to the last good one and raise."""
-        good = self._number("confirmed")
-        self._point("current", number)
+        good = self._generations.number("confirmed")
+        self._generations.point("current", number)
         try:
             self._serve(number, found)
         except (EdgeUnavailable, EdgeUnconfirmed):
             if good:
-                self._point("current", good)
+                self._generations.point("current", good)
                 with contextlib.suppress(EdgeUnavailable, EdgeUnconfirmed):
                     self._serve(good, processes(self.home))
             else:
                 self._kill()
                 (self._edge / "current").unlink(missing_ok=True)
-            shutil.rmtree(self._folder(number), ignore_errors=True)
+            self._generations.remove(number)
             raise
-        self._point("confirmed", number)
+        self._generations.point("confirmed", number)
 
     def _serve(self, number: int, found: list[Process]) -> None:
         """Start or reload on `current` and wait for the proof."""
@@ -331,26 +278,28 @@ class NginxEdge:
         if master is None:
             self._clear(found)
             self._nginx.start()
-            self._confirm(number, 0, set(), log, place)
+            self._confirm(number, set(), log, place)
         else:
             old = {process.pid for process in found if process.parent == master.pid}
             send([master.pid], signal.SIGHUP)
-            self._confirm(number, master.pid, old, log, place)
+            self._confirm(number, old, log, place)
         self._note(number)
 
-    def _confirm(self, number: int, master: int, old: set[int], log: Path, place: int) -> None:
+    def _confirm(self, number: int, old: set[int], log: Path, place: int) -> None:
         """Wait until this generation answers new connections and no older worker listens.
 
-        nginx's master waits 100 ms between starting the new workers and dismissing the old (`ngx_master_process_cycle`). Once a new
-        one has answered there is nothing left to wait for: a SIGCHLD ends its pause. Raises EdgeUnconfirmed or EdgeUnavailable.
+        nginx's master waits 100 ms between starting the new workers and dismissing the old (`ngx_master_process_cycle`). Once a new one
+        is ready (it takes its title after it began to listen) there is nothing left to wait for, so the old are dismissed here. The master
+        does not start them again: it looks at what has exited only after it dismissed them itself. Until then the kernel prefers the old
+        ones, so no answer tells that the new are ready. Raises EdgeUnconfirmed or EdgeUnavailable.
         """
-        end = time.monotonic() + self._within.total_seconds()
+        end, dismissed = time.monotonic() + self._within.total_seconds(), False
         while time.monotonic() < end:
-            if self._served() == number:
-                if master:
-                    send([master], signal.SIGCHLD)
-                if not self._listening(old) and self._served() == number:
-                    return
+            if not dismissed and self._ready(old):
+                send(old, signal.SIGQUIT)
+                dismissed = True
+            if dismissed and not self._listening(old) and self._served() == number:
+                return
             if said := _complaint(log, place):
                 self._fail(number, said)
             time.sleep(POLL)
@@ -368,6 +317,10 @@ class NginxEdge:
             why=f"nginx says: {said}" if said else f"Generation {number} did not answer within {self._within.total_seconds():.0f} s.",
             fix="Read edge/log/error.log in Homeport's home and deploy again.",
         )
+
+    def _ready(self, old: set[int]) -> bool:
+        """Whether a new worker listens."""
+        return any(process.pid not in old and process.title.startswith("nginx: worker process") for process in processes(self.home))
 
     def _listening(self, old: set[int]) -> bool:
         """Whether a worker of an older generation may still accept connections."""
@@ -431,16 +384,32 @@ class NginxEdge:
         generation = self._generation(process)
         if not generation and process.leaving:
             return True
-        table = self._table(generation or self._number("current"))
+        table = self._generations.table(generation or self._generations.number("current"))
         return table is None or target in targets(table)
 
+    def _backed(self, process: Process, target: Target) -> bool:
+        """Whether every route of a worker's table to this instance has a backup."""
+        table = self._generations.table(self._generation(process))
+        return (
+            table is not None
+            and all(up.backups for up in upstreams(table) if target in up.targets)
+            and not any(target in forward.targets for forward in table.forwards)
+        )
 
-def targets(table: RouteTable) -> Iterator[Target]:
-    """Every instance a table passes requests to."""
+
+def upstreams(table: RouteTable) -> Iterator[Upstream]:
+    """Every group of instances a table's sites pass requests to."""
     for site in table.sites:
         for route in site.routes:
             up = route.action if route.action.kind == "upstream" else route.action.fallback if route.action.kind == "files" else None
-            yield from up.targets if up else ()
+            if up is not None:
+                yield up
+
+
+def targets(table: RouteTable) -> Iterator[Target]:
+    """Every instance a table passes requests or connections to."""
+    for up in upstreams(table):
+        yield from (*up.targets, *up.backups)
     for forward in table.forwards:
         yield from forward.targets
 
@@ -457,14 +426,6 @@ def _complaint(log: Path, place: int) -> str:
         if "[emerg]" in entry:
             return entry.partition("[emerg] ")[2].partition(": ")[2][:500]
     return ""
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 if TYPE_CHECKING:

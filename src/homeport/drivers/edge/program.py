@@ -72,7 +72,7 @@ def _read(pid: str, home: str) -> Process | None:
             title = file.read().replace(b"\0", b" ").decode("utf-8", "replace")
     except OSError:
         return None
-    return None if fields[0] in (b"Z", b"X") else Process(int(pid), int(fields[1]), int(fields[19]), title)
+    return None if fields[0] in (b"Z", b"X") or not title else Process(int(pid), int(fields[1]), int(fields[19]), title)
 
 
 def wait_gone(pids: Iterable[int], seconds: float) -> bool:
