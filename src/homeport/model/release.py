@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -44,6 +44,8 @@ class Artifact(Frozen):
     """For `static`: folder of the files, relative to `folder`."""
     command: tuple[str, ...] | str = ""
     """Start command that was detected; the spec's own wins."""
+    port: int | None = None
+    """Port the program insists on, when its Dockerfile says so; the spec's own wins."""
     path: tuple[str, ...] = ()
     """Absolute folders in front of PATH (toolchains, virtual environment, node_modules/.bin)."""
     env: dict[str, str] = {}
@@ -135,5 +137,5 @@ class DeployResult(Frozen):
     services: tuple[ServiceView, ...] = ()
     probe: ProbeResult = ProbeResult()
     deploy: str = ""
-    error: dict[str, str] | None = None
+    error: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
