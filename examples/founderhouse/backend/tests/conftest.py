@@ -8,7 +8,7 @@ os.environ.setdefault("ENV_FILE", str(Path(__file__).resolve().parents[2] / ".en
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from app.config import get_settings
 from app.core.redis import Store
@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def migrated() -> None:
     """The schema, made by the migrations: what production runs is what is tested."""
+    name = make_url(get_settings().database_url.get_secret_value()).database or ""
+    if not name.endswith("_test"):
+        pytest.exit(f"The tests empty their database: {name!r} does not end with _test.", returncode=2)
     command = [sys.executable, "-m", "alembic", "-c", "backend/alembic.ini"]
     subprocess.run([*command, "downgrade", "base"], cwd=ROOT, check=True, timeout=60)
     subprocess.run([*command, "upgrade", "head"], cwd=ROOT, check=True, timeout=60)
