@@ -14,7 +14,7 @@ from homeport.drivers.files import copy_file, remove_tree
 from homeport.drivers.runtimes.base import InstanceDiskFull, Placement
 from homeport.model.release import Artifact
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def prepare_work(placement: Placement, work: Path, links: Mapping[str, str], user: int | None) -> None:
@@ -33,13 +33,17 @@ def prepare_work(placement: Placement, work: Path, links: Mapping[str, str], use
         part.rename(work)
     except OSError as error:
         remove_tree(part)
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
-        raise InstanceDiskFull(
-            what=f"{placement.service} was not started; what ran before still runs.",
-            why=f"There is no room for its work folder under {work.parent.parent}: {os.strerror(error.errno or 0)}.",
-            fix="Free space there, then deploy again.",
-        ) from error
+        raise disk_full(placement, f"{work.parent.parent}: {os.strerror(error.errno or 0)}") from error
+
+
+def disk_full(placement: Placement, cause: str) -> InstanceDiskFull:
+    return InstanceDiskFull(
+        what=f"{placement.service} was not started; what ran before still runs.",
+        why=f"There is no room for its files: {cause}.",
+        fix="Free space in the Homeport home, then deploy again.",
+    )
 
 
 def working_directory(artifact: Artifact, work: Path) -> Path:
