@@ -15,7 +15,7 @@ from homeport.blueprints.opening import finish, open_file
 from homeport.blueprints.source import SourceTree
 from homeport.blueprints.view import View, scalar_text
 from homeport.model.base import slug
-from homeport.model.reading import Fate, Reading
+from homeport.model.reading import Fate, Reading, leaves
 from homeport.model.spec import Job, Pipeline, Spec
 
 LISTED = "listed in the plan as a pipeline; this version does not run pipelines"
@@ -57,10 +57,14 @@ class GitHubWorkflowReader:
 
 def _spec(view: View, tree: SourceTree, path: str) -> Spec:
     _account(view, _TOP)
+    for key in ("name", "run-name", "description"):
+        if isinstance(view.raw(key), dict | list):
+            view.problem(key, "text is expected here")
     if view.data:
         for key in ("on", "jobs"):
             if key not in view:
                 view.problem(None, f"the required key {key!r} is missing")
+    _check_expressions(view)
     jobs = _jobs(view)
     _check_needs(view, jobs)
     name = scalar_text(view.raw("name")) if not isinstance(view.raw("name"), dict | list) else ""
@@ -122,6 +126,7 @@ def _job(job: View, title: str) -> Job:
     called = [scalar_text(uses)] if uses is not None else []
     for step in steps:
         called += _step(step)
+    _check_step_ids(steps)
     return Job(
         name=title,
         needs=_needs(job),
@@ -157,6 +162,49 @@ def _step(step: View) -> list[str]:
             step.problem(key, f"`{key}` must be text that is not empty")
             return []
     return [scalar_text(step.raw("uses"))] if "uses" in kinds else []
+
+
+def _check_step_ids(steps: list[View]) -> None:
+    seen: set[str] = set()
+    for step in steps:
+        name = step.raw("id")
+        if not isinstance(name, str) or "${{" in name:
+            continue
+        if not _JOB_ID.match(name) or name.startswith("__"):
+            step.problem("id", f"{name[:60]!r} is no step id: letters, digits, `_` and `-`, beginning with a letter or one `_`")
+        elif name.lower() in seen:
+            step.problem("id", f"the step id {name[:60]!r} is used twice in one job")
+        seen.add(name.lower())
+
+
+def _check_expressions(view: View) -> None:
+    """Every `${{` is closed, and holds something."""
+    for path in leaves(view.data):
+        value: Any = view.data
+        for part in path:
+            value = value[part]
+        if not isinstance(value, str) or "${{" not in value:
+            continue
+        if fault := _expression_fault(value):
+            view.ledger.problem(path, fault)
+
+
+def _expression_fault(text: str) -> str:
+    """What is wrong with the first bad `${{ … }}` of a text; a quoted text inside may hold anything. Linear in the text."""
+    at = text.find("${{")
+    while at >= 0:
+        start = at = at + 3
+        while not text.startswith("}}", at):
+            if at >= len(text):
+                return "the expression is not closed: `${{` stands without `}}`"
+            at = text.find("'", at + 1) if text[at] == "'" else at
+            if at < 0:
+                return "the expression is not closed: a quote stands alone"
+            at += 1
+        if not text[start:at].strip():
+            return "an expression is expected between `${{` and `}}`"
+        at = text.find("${{", at)
+    return ""
 
 
 def _matrix(job: View) -> bool:

@@ -198,7 +198,8 @@ class _Project:
         for title, inner in views:
             names[services.declare(title, inner)] = inner
         for inner in names.values():
-            for index, item in enumerate(inner.data.get("bindings") or []):
+            bindings = inner.data.get("bindings")
+            for index, item in enumerate(bindings if isinstance(bindings, list) else []):
                 target = item.get("service") if isinstance(item, dict) else None
                 if isinstance(target, str) and services.names.find(target) not in services.found:
                     self.view.ledger.problem((*inner.path, "bindings", index, "service"), f"the file has no service {target[:60]!r}")

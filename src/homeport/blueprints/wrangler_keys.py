@@ -20,6 +20,8 @@ class Say:
 
     fate: Fate
     reason: str = ""
+    shape: type = object
+    """What the value must be: `str`, `dict` or `list`; anything by default."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Each:
     """Set where a plain text may stand in place of a mapping."""
 
 
-def ok(reason: str = "") -> Say:
-    return Say(Fate.HONOURED, reason)
+def ok(reason: str = "", shape: type = object) -> Say:
+    return Say(Fate.HONOURED, reason, shape)
 
 
 def near(reason: str) -> Say:
@@ -122,7 +124,8 @@ UNSAFE_KINDS = {
 _UNSAFE = Table({"bindings": ABSENT, "metadata": ABSENT, "capnp": ABSENT})
 
 ENVIRONMENT: dict[str, Say | Table | Each] = {
-    "name": ok(), "main": ok(), "compatibility_date": ok(), "compatibility_flags": ok(), "account_id": ACCOUNT, "compliance_region": PLACE,
+    "name": ok("", str), "main": ok("", str), "compatibility_date": ok("", str), "compatibility_flags": ok("", list),
+    "account_id": ACCOUNT, "compliance_region": PLACE,
     "find_additional_modules": BUNDLER, "preserve_file_names": BUNDLER, "base_dir": BUNDLER, "tsconfig": BUNDLER, "jsx_factory": BUNDLER,
     "jsx_fragment": BUNDLER, "rules": BUNDLER, "no_bundle": BUNDLER, "minify": BUNDLER, "keep_names": BUNDLER, "define": BUNDLER,
     "alias": BUNDLER, "python_modules": BUNDLER, "node_compat": BUNDLER,
@@ -133,7 +136,7 @@ ENVIRONMENT: dict[str, Say | Table | Each] = {
     }),
     "workers_dev": ok("decides whether the generated host name answers"), "preview_urls": ok("decides whether pull requests get previews"),
     "routes": _ROUTE, "route": _ROUTE,
-    "triggers": Table({"crons": ok()}),
+    "triggers": Table({"crons": ok("", list)}),
     "limits": near("kept; an instance has the limits of its service"),
     "placement": near("the function runs beside its back ends anyway: there is one place"),
     "first_party_worker": ACCOUNT, "logfwdr": LOGS, "logpush": LOGS,
@@ -144,7 +147,7 @@ ENVIRONMENT: dict[str, Say | Table | Each] = {
         "directory": ok(), "binding": ok(), "html_handling": ok(), "not_found_handling": ok(), "run_worker_first": ok(),
         "exclude": near("files are served from the folder as built"), "include": near("files are served from the folder as built"),
     }),
-    "vars": ok(), "secrets": Table({"required": ok("asked for when nobody has set it")}),
+    "vars": ok("", dict), "secrets": Table({"required": ok("asked for when nobody has set it", list)}),
     "keep_vars": ok("variables set by hand are always kept"),
     "kv_namespaces": bound("id", "preview_id"),
     "r2_buckets": bound("bucket_name", "preview_bucket_name", "jurisdiction"),
@@ -259,6 +262,8 @@ def _account_key(view: View, key: str, say: Say | Table | Each) -> None:
     if isinstance(say, Say):
         fate = ok("switched off") if value is False and say.fate is Fate.IGNORED else say
         view.ledger.note(view.at(key), fate.fate, fate.reason)
+        if value is not None and not isinstance(value, say.shape):
+            view.problem(key, f"{_SHAPES[say.shape]} is expected here")
     elif isinstance(say, Table):
         if value is None or (isinstance(value, bool) and key in ("assets", "ai", "browser")):
             view.honoured(key)
@@ -268,6 +273,9 @@ def _account_key(view: View, key: str, say: Say | Table | Each) -> None:
             account(view.view(key), say.keys)
     else:
         _account_list(view, key, say)
+
+
+_SHAPES: dict[type, str] = {str: "text", dict: "a mapping", list: "a list"}
 
 
 def _account_list(view: View, key: str, each: Each) -> None:
