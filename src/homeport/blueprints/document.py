@@ -6,6 +6,7 @@ Limits hold before memory is spent: size, nesting depth, number of nodes, alias 
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -18,7 +19,12 @@ from homeport.model.errors import BlueprintInvalid, Problem
 from homeport.model.reading import Path
 
 MAX_DEPTH = 60
-MAX_NODES = 60_000
+MAX_NODES = 20_000
+"""Values of one document; the largest of 3,000 real files has 1,600."""
+SMALL = 1_500
+"""Characters below which a text cannot nest deep enough to hurt."""
+_TOO_MANY = f"more than {MAX_NODES} values (aliases counted as often as they are used)"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
 @dataclass
@@ -40,22 +46,61 @@ class Document:
 
 
 def invalid(file: str, text: str, message: str, line: int = 0, column: int = 0, fix: str = "") -> BlueprintInvalid:
-    """One located problem as an error."""
-    return BlueprintInvalid(file=file, problems=[Problem(message, line=line, column=column, fix=fix)], text=text)
+    """One located problem as an error. Long messages (a parser quoting the file) are cut."""
+    return BlueprintInvalid(file=file, problems=[Problem(message[:300], line=line, column=column, fix=fix)], text=text)
+
+
+def guard_yaml(file: str, text: str) -> None:
+    """Refuse YAML that is too large, too deep or has too many nodes, before anything is built of it. Raises BlueprintInvalid.
+
+    libyaml's events come one at a time and cost no memory; composing nodes recurses in C, where `[[[[…` ends the process.
+    """
+    bounded(file, text)
+    if len(text) < SMALL:
+        return
+    parser = yaml.CSafeLoader(text)
+    depth = count = 0
+    try:
+        while (event := parser.get_event()) is not None:
+            kind = type(event)
+            if kind is yaml.ScalarEvent or kind is yaml.AliasEvent:
+                count += 1
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                count += 1
+                depth += 1
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                depth -= 1
+            if depth > MAX_DEPTH or count > 2 * MAX_NODES:
+                message = _TOO_DEEP if depth > MAX_DEPTH else _TOO_MANY
+                mark = event.start_mark
+                raise invalid(file, text, message, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0)
+    except yaml.YAMLError as error:
+        raise yaml_fault(file, text, error) from error
+    finally:
+        parser.dispose()
+
+
+def yaml_fault(file: str, text: str, error: yaml.YAMLError) -> BlueprintInvalid:
+    """A parser's error as a located problem."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    message = getattr(error, "problem", None) or getattr(error, "context", None) or getattr(error, "reason", None) or "not valid YAML"
+    if mark is not None:
+        return invalid(file, text, str(message), mark.line + 1, mark.column + 1)
+    at = getattr(error, "position", None)
+    if not isinstance(at, int):
+        return invalid(file, text, str(message))
+    before = text.encode()[:at].decode(errors="replace")
+    return invalid(file, text, str(message), before.count("\n") + 1, len(before) - before.rfind("\n"))
 
 
 def parse_yaml(file: str, text: str) -> Document:
     """Parse one YAML document (anchors and `<<` merged). Raises BlueprintInvalid."""
-    bounded(file, text)
+    guard_yaml(file, text)
     loader = yaml.CSafeLoader(text)
     try:
         node = loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise invalid(file, text, f"{error.problem or error.context or 'not valid YAML'}", line, column) from error
     except yaml.YAMLError as error:
-        raise invalid(file, text, f"not valid YAML: {error}".splitlines()[0]) from error
+        raise yaml_fault(file, text, error) from error
     finally:
         loader.dispose()
     document = Document(file, text, None)
@@ -64,8 +109,33 @@ def parse_yaml(file: str, text: str) -> Document:
     return document
 
 
-_SCALARS = yaml.SafeLoader("")
-"""Resolves YAML 1.1 scalars as every YAML tool does (`yes` is true, 0o17 is 15)."""
+_TAG = "tag:yaml.org,2002:"
+_STR = _TAG + "str"
+_PLAIN_TAGS = frozenset(_TAG + name for name in ("str", "binary", "timestamp", "value"))
+_NODE_TAGS = _PLAIN_TAGS | {_TAG + name for name in ("null", "bool", "int", "float", "merge", "map", "seq", "set", "omap", "pairs")}
+_TRUE = frozenset({"yes", "true", "on"})
+
+
+def _scalar_value(tag: str, text: str) -> Any:
+    """A scalar of YAML 1.1, as the tools of that day read it (`yes` is true, `017` is 15), but for base-60 numbers,
+    which nobody means: `22:22` stays text. So do numbers beyond 64 bits. Raises ValueError."""
+    if tag in _PLAIN_TAGS or ":" in text:
+        return text
+    if tag == _TAG + "null":
+        return None
+    if tag == _TAG + "bool":
+        return text.lower() in _TRUE
+    plain = text.replace("_", "")
+    if tag == _TAG + "float":
+        number = float(plain.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf")) if "n" not in plain.lower() else math.nan
+        return number if math.isfinite(number) else text
+    if tag == _TAG + "int":
+        if len(plain) > 70:
+            return text
+        octal = re.match(r"^([-+]?)0(\d+)$", plain)
+        value = int(octal[1] + octal[2], 8) if octal else int(plain, 0)
+        return value if -(1 << 63) <= value < 1 << 64 else text
+    return text
 
 
 class _YamlBuilder:
@@ -77,9 +147,13 @@ class _YamlBuilder:
     def build(self, node: yaml.Node, path: Path, depth: int) -> Any:
         self.count += 1
         if self.count > MAX_NODES:
-            raise self._error(node, f"more than {MAX_NODES} values (aliases counted as often as they are used)")
+            raise self._error(node, _TOO_MANY)
         if depth > MAX_DEPTH:
-            raise self._error(node, f"nested deeper than {MAX_DEPTH} levels")
+            raise self._error(node, _TOO_DEEP)
+        if node.tag.startswith(_TAG) and node.tag not in _NODE_TAGS:
+            raise self._error(node, f"the tag !!{node.tag[len(_TAG) : len(_TAG) + 40]} is not allowed in a deployment file")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -88,7 +162,7 @@ class _YamlBuilder:
                 self.document.places[(*path, index)] = (child.start_mark.line + 1, child.start_mark.column + 1)
                 items.append(self.build(child, (*path, index), depth + 1))
             return items
-        return self._scalar(node)
+        raise self._error(node, "this is neither a value, a list nor a mapping")
 
     def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -113,14 +187,13 @@ class _YamlBuilder:
             raise self._error(node, "a key must be plain text")
         return str(node.value)
 
-    def _scalar(self, node: yaml.Node) -> Any:
-        if not node.tag.startswith("tag:yaml.org,2002:"):
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        if node.tag == _STR:
             return node.value
         try:
-            value = _SCALARS.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            raise self._error(node, f"{str(node.value)[:60]!r} is not a valid {node.tag.rsplit(':', 1)[-1]}") from error
-        return value if isinstance(value, None | bool | int | float | str) else str(node.value)
+            return _scalar_value(node.tag, node.value)
+        except ValueError as error:
+            raise self._error(node, f"{node.value[:60]!r} is not a valid {node.tag.rsplit(':', 1)[-1][:20]}") from error
 
     def _error(self, node: yaml.Node, message: str) -> BlueprintInvalid:
         return invalid(self.document.file, self.document.text, message, node.start_mark.line + 1, node.start_mark.column + 1)
@@ -132,15 +205,19 @@ def parse_json(file: str, text: str) -> Document:
     return _JsonParser(file, text).document()
 
 
-_JSON_SPACE = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_JSON_SPACE = re.compile(r"[ \t\r\n]*")
+_JSON_COMMENT = re.compile(r"//[^\n]*|/\*[\s\S]*?\*/")
 _JSON_ATOM = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null")
 
 
 class _JsonParser:
+    """Recursive descent over the text; lines are counted along the way."""
+
     def __init__(self, file: str, text: str) -> None:
-        self.file, self.text, self.at, self.count = file, text, 0, 0
+        self.file, self.text, self.count = file, text, 0
+        self.at = 1 if text.startswith("\ufeff") else 0
+        self.line, self.line_start, self.counted = 1, 0, 0
         self.result = Document(file, text, None)
-        self.line_starts = [0] + [m.end() for m in re.finditer("\n", text)]
 
     def document(self) -> Document:
         self._space()
@@ -151,24 +228,29 @@ class _JsonParser:
                 raise self._error("text after the end of the document")
         return self.result
 
-    def _place(self, at: int) -> tuple[int, int]:
-        from bisect import bisect_right
-
-        line = bisect_right(self.line_starts, at)
-        return line, at - self.line_starts[line - 1] + 1
+    def _place(self) -> tuple[int, int]:
+        at = min(self.at, len(self.text))
+        if at > self.counted:
+            self.line += self.text.count("\n", self.counted, at)
+            self.line_start = self.text.rfind("\n", self.counted, at) + 1 or self.line_start
+            self.counted = at
+        return self.line, at - self.line_start + 1
 
     def _error(self, message: str) -> BlueprintInvalid:
-        return invalid(self.file, self.text, message, *self._place(min(self.at, len(self.text))))
+        return invalid(self.file, self.text, message, *self._place())
 
     def _space(self) -> None:
         self.at = _JSON_SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
+        while self.text.startswith("/", self.at):
+            comment = _JSON_COMMENT.match(self.text, self.at)
+            if comment is None:
+                raise self._error("a comment without end" if self.text.startswith("/*", self.at) else "a value is expected here")
+            self.at = _JSON_SPACE.match(self.text, comment.end()).end()  # type: ignore[union-attr]
 
     def _value(self, path: Path, depth: int) -> Any:
         self.count += 1
-        if self.count > MAX_NODES:
-            raise self._error(f"more than {MAX_NODES} values")
-        if depth > MAX_DEPTH:
-            raise self._error(f"nested deeper than {MAX_DEPTH} levels")
+        if self.count > MAX_NODES or depth > MAX_DEPTH:
+            raise self._error(_TOO_MANY if self.count > MAX_NODES else _TOO_DEEP)
         char = self.text[self.at : self.at + 1]
         if char == "{":
             return self._object(path, depth)
@@ -179,10 +261,12 @@ class _JsonParser:
         match = _JSON_ATOM.match(self.text, self.at)
         if not match:
             raise self._error("a value is expected here" if char else "the file ends in the middle of a value")
-        try:
-            value = json.loads(match[0])
-        except ValueError as error:
-            raise self._error("this number is too large") from error
+        word = match[0]
+        if len(word) > 400:
+            raise self._error("this number is too large")
+        value = json.loads(word)
+        if (isinstance(value, int) and not -(1 << 63) <= value < 1 << 64) or (isinstance(value, float) and not math.isfinite(value)):
+            raise self._error("this number is too large")
         self.at = match.end()
         return value
 
@@ -204,7 +288,7 @@ class _JsonParser:
                 return result
             if char != '"':
                 raise self._error('a key in double quotes or "}" is expected here')
-            place = self._place(self.at)
+            place = self._place()
             key = self._string()
             if key in result:
                 raise invalid(self.file, self.text, f"the key {key[:60]!r} stands twice in one object", *place)
@@ -227,7 +311,7 @@ class _JsonParser:
             if self.text[self.at : self.at + 1] == "]":
                 self.at += 1
                 return result
-            self.result.places[(*path, len(result))] = self._place(self.at)
+            self.result.places[(*path, len(result))] = self._place()
             result.append(self._value((*path, len(result)), depth + 1))
             self._space()
             if not self._separator("]"):
@@ -246,24 +330,48 @@ _TOML_LINE = re.compile(r"^\s*(\[\[?)\s*(.+?)\s*\]\]?\s*(?:#.*)?$|^\s*([A-Za-z0-
 
 def parse_toml(file: str, text: str) -> Document:
     """Parse TOML 1.0. Places are those of table headers and keys. Raises BlueprintInvalid."""
-    bounded(file, text)
+    _guard_toml(file, text)
     try:
-        data = tomllib.loads(text.replace("\r\n", "\n"))
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        data = _plain(tomllib.loads(text.removeprefix("\ufeff").replace("\r\n", "\n")), 0)
+    except RecursionError as error:
+        raise invalid(file, text, _TOO_DEEP) from error
+    except ValueError as error:
         where = _TOML_WHERE.search(str(error))
         line, column = (int(where[1]), int(where[2])) if where else (0, 0)
         raise invalid(file, text, _TOML_WHERE.sub("", str(error)).strip() or "not valid TOML", line, column) from error
-    document = Document(file, text, _plain(data))
+    document = Document(file, text, data)
     _place_toml(document)
     return document
 
 
-def _plain(value: Any) -> Any:
+MAX_TOML = 8_000
+"""Keys and list items of a TOML file; the parser of the standard library is slow, and real files have below 500."""
+
+
+def _guard_toml(file: str, text: str) -> None:
+    """tomllib takes time that is quadratic in the parts of a dotted key, so these are counted before."""
+    bounded(file, text)
+    if text.count("=") + text.count(",") + text.count("[") > MAX_TOML:
+        raise invalid(file, text, f"more than {MAX_TOML} keys and values")
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MAX_DEPTH and _TOML_TEXT.sub("", line).count(".") > MAX_DEPTH:
+            raise invalid(file, text, f"a key of more than {MAX_DEPTH} parts", number, 1)
+
+
+_TOML_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|\'[^\']*\'|#.*')
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise ValueError(_TOO_DEEP)
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: _plain(v, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, None | bool | int | float | str) else str(value)
+        return [_plain(v, depth + 1) for v in value]
+    if isinstance(value, int) and not isinstance(value, bool) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("a whole number beyond 64 bits")
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return value if finite and isinstance(value, bool | int | float | str) else str(value)
 
 
 def _place_toml(document: Document) -> None:
@@ -294,8 +402,12 @@ def _toml_key(text: str, counts: dict[Path, int]) -> Path:
 
 
 def bounded(file: str, text: str) -> None:
-    """Refuse text that is too large or no text. Raises BlueprintInvalid."""
+    """Refuse what is too large or no text. Raises BlueprintInvalid."""
     if len(text) > MAX_FILE:
         raise invalid(file, "", f"larger than {MAX_FILE >> 20} MiB", fix="A deployment file is rarely past 100 kB; is this the right file?")
-    if "\0" in text:
-        raise invalid(file, "", "not a text file (it holds a NUL byte)")
+    if (at := text.find("\0")) >= 0:
+        raise invalid(file, "", "not a text file (it holds a NUL byte)", text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise invalid(file, "", "not a text file (it holds half of a character)", text.count("\n", 0, error.start) + 1) from error

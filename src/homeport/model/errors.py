@@ -65,14 +65,15 @@ class BlueprintInvalid(HomeportError):
 
     def render(self) -> str:
         """Every problem as `file:line:column`, with the source line and a caret under the column."""
-        lines = self.text.splitlines()
+        lines = self.text.split("\n")
         shown: list[str] = []
         for problem in self.problems:
             shown.append(self._where(problem) + problem.message)
             if 0 < problem.line <= len(lines):
-                source = lines[problem.line - 1][:160]
+                start = max(0, problem.column - 100)
+                source = lines[problem.line - 1].rstrip("\r")[start : start + 160].replace("\t", " ")
                 shown.append(f"  {problem.line:>4} | {source}")
-                shown.append("       | " + " " * max(0, min(problem.column, 160) - 1) + "^")
+                shown.append("       | " + " " * max(0, problem.column - start - 1) + "^")
         return "\n".join(shown)
 
     def __reduce__(self) -> tuple[object, ...]:
