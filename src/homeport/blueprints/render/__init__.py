@@ -2,5 +2,6 @@
 and the slips that real files show, each with what becomes of it."""
 
 from homeport.blueprints.render.reader import RenderReader
+from homeport.blueprints.render.writer import RenderWriter
 
-__all__ = ["RenderReader"]
+__all__ = ["RenderReader", "RenderWriter"]

@@ -98,7 +98,7 @@ def _service(view: View, kind: str, title: str, name: str, context: Context, int
         return _static(view, common, name, variables, into)
     common["build"], common["command"] = _build(view, runtime)
     common["env"] = _without_port(variables, runtime)
-    common["resources"] = Limits(plan=view.text("plan", reason=PLAN))
+    common["resources"] = Limits(plan=view.text("plan", reason=PLAN).lower())
     if kind == "cron":
         return _cron(view, common)
     common |= _running(view)
@@ -424,10 +424,10 @@ def _key_value(view: View, title: str, name: str) -> Redis:
     view.ignored("runtime", "env", "numInstances", "autoDeploy", reason="a key-value store has no such setting")
     return Redis(
         title=Names.title(title, name),
-        plan=view.text("plan", reason=PLAN),
+        plan=view.text("plan", reason=PLAN).lower(),
         preview_plan=view.text("previewPlan"),
         eviction=cast("Any", policy),
-        ip_allow_list=None if allowed is None else tuple(rules),
+        ip_allow_list=tuple(rules) if allowed else None,
         region=str(view.raw("region") or ""),
     )
 
@@ -454,7 +454,7 @@ def read_database(view: View, context: Context, into: Resources) -> None:
     replicas = tuple(item.text("name") for item in view.views("readReplicas"))
     into.addons[name] = Postgres(
         title=Names.title(title, name),
-        plan=view.text("plan", reason=PLAN),
+        plan=view.text("plan", reason=PLAN).lower(),
         preview_plan=view.text("previewPlan") or view.text("previewEnvironmentPlan"),
         version=version,
         database=view.text("databaseName"),
@@ -463,7 +463,7 @@ def read_database(view: View, context: Context, into: Resources) -> None:
         disk=None if size is None else size * GIB,
         disk_autoscaling=view.flag("storageAutoscalingEnabled"),
         high_availability=bool(availability),
-        ip_allow_list=None if allowed is None else tuple(rules),
+        ip_allow_list=tuple(rules) if allowed else None,
         replicas=len(replicas),
         replica_names=tuple(name for name in replicas if name),
     )
