@@ -1,1 +1,1 @@
-
+"""The API: parse, authorise, render. It holds no rules."""

@@ -1,1 +1,1 @@
-
+"""Deploys: plan, workflow, and the reconcilers that keep what is live as it should be."""

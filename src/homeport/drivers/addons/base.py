@@ -34,6 +34,8 @@ class AddOnRequest(Frozen):
     """uid the engine runs as, when Homeport is root."""
     consumers: tuple[str, ...] = ()
     """Services that get credentials of their own."""
+    passwords: dict[str, str] = Field(default={}, repr=False)
+    """By consumer, the owner's own under the empty name. They come from the vault; the driver keeps none on disk in the clear."""
     host: str = "127.0.0.1"
     """Loopback address it listens on."""
     port: int = 0

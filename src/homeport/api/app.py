@@ -1,0 +1,318 @@
+"""The application: every route with its policy."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform as machine
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from homeport import __version__
+from homeport.api.auth import Admin, Deployer, Reader, SecretKeeper, Unauthorised
+from homeport.api.bodies import (
+    Accepted,
+    DeployBody,
+    EnvBody,
+    EnvResult,
+    Health,
+    Identified,
+    KeyBody,
+    KeyView,
+    NewKey,
+    Removed,
+    RollbackBody,
+    RunBody,
+    ScaleBody,
+    TokenBody,
+    Version,
+)
+from homeport.api.errors import body_of, status_of
+from homeport.deploys.control import ControlPlane, FolderUnusable
+from homeport.deploys.logs import follow_logs
+from homeport.deploys.oneoff import run_command
+from homeport.deploys.views import Views, deploy_view
+from homeport.model.errors import HomeportError
+from homeport.model.plan import Plan
+from homeport.model.views import (
+    CronRunView,
+    CronView,
+    DeployView,
+    EnvironmentView,
+    EventView,
+    InstanceView,
+    ReleaseView,
+    SecretVersion,
+    VariableView,
+)
+from homeport.store.keys import SCOPES, KeyRow
+
+PUBLIC = frozenset({"/api/health", "/version", "/api/v1/first-run"})
+"""Routes that need no key; a test lists every other and its scope."""
+
+MAX_BODY = 4 << 20
+"""Bytes of a request: a thousand variables of a few kilobytes."""
+
+PREFIX = "/api/v1/projects/{project}/environments/{environment}"
+
+
+def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None) -> FastAPI:
+    """The API of one control plane. `shut_down` is called after `down` has stopped everything."""
+    app = FastAPI(title="Homeport", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.state.control, app.state.views, app.state.shut_down = control, Views(control.platform), shut_down
+
+    @app.exception_handler(HomeportError)
+    def told(_request: Request, error: HomeportError) -> JSONResponse:
+        return JSONResponse(body_of(error), status_code=status_of(error))
+
+    @app.middleware("http")
+    async def bounded(request: Request, call_next: Any) -> Any:
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MAX_BODY or "chunked" in request.headers.get("transfer-encoding", ""):
+            return JSONResponse({"code": "too-large", "what": "The request was not read.", "why": "It is too large.", "fix": ""}, 413)
+        return await call_next(request)
+
+    _general(app, control)
+    _deploys(app, control)
+    _environment(app, control)
+    _running(app, control)
+    return app
+
+
+def _general(app: FastAPI, control: ControlPlane) -> None:
+    store, views = control.platform.store, app.state.views
+
+    @app.get("/api/health", tags=["general"])
+    def health() -> Health:
+        """Whether the control plane answers."""
+        return Health(status="ok", version=__version__, pid=os.getpid(), edge=control.platform.edge.status().running)
+
+    @app.get("/version", tags=["general"])
+    def version() -> Version:
+        """What runs here."""
+        return Version(version=__version__, python=machine.python_version(), sqlite=sqlite3.sqlite_version)
+
+    @app.post("/api/v1/first-run", tags=["general"])
+    def first_run(body: TokenBody) -> NewKey:
+        """Turn the one-time token that the first start printed into an admin key."""
+        if not store.keys.redeem(body.token):
+            raise Unauthorised(
+                what="No key was made.", why="The token is wrong or was used.", fix="Make a key with `homeport keys create`."
+            )
+        row, text = store.keys.create("first run", ["admin"])
+        return NewKey(key=text, id=row.id)
+
+    @app.get("/api/v1/keys", tags=["keys"])
+    def keys(_key: Admin) -> list[KeyView]:
+        """Every API key, without its text."""
+        return [_key_view(row) for row in store.keys.list()]
+
+    @app.post("/api/v1/keys", tags=["keys"], status_code=201)
+    def create_key(body: KeyBody, _key: Admin) -> NewKey:
+        """Make an API key; its text is shown this once."""
+        wrong = [scope for scope in body.scopes if scope not in SCOPES]
+        if wrong:
+            raise FolderUnusable(what="No key was made.", why=f"There is no scope {wrong[0]!r}.", fix=f"Scopes are {', '.join(SCOPES)}.")
+        row, text = store.keys.create(body.name, list(body.scopes), expires_at=body.expires_at)
+        return NewKey(key=text, id=row.id)
+
+    @app.delete("/api/v1/keys/{id}", tags=["keys"])
+    def revoke_key(id: str, _key: Admin) -> Removed:
+        """Revoke a key."""
+        return Removed(removed=(id,) if store.keys.revoke(id) else ())
+
+    @app.get("/api/v1/environments", tags=["reading"])
+    def environments(_key: Reader) -> list[EnvironmentView]:
+        """Every environment of every project."""
+        found: list[EnvironmentView] = views.environments()
+        return found
+
+    @app.get("/api/v1/events", tags=["reading"])
+    def all_events(_key: Reader, after: int = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[EventView]:
+        """What happened, oldest first."""
+        found: list[EventView] = views.events(after=after, limit=limit)
+        return found
+
+    @app.post("/api/v1/down", tags=["general"])
+    def down(_key: Admin) -> Accepted:
+        """Stop everything this home runs, and then the control plane."""
+        control.stop_everything()
+        app.state.shut_down()
+        return Accepted()
+
+
+def _deploys(app: FastAPI, control: ControlPlane) -> None:
+    views: Views = app.state.views
+
+    @app.post("/api/v1/identify", tags=["deploys"])
+    def identify(body: DeployBody, _key: Deployer) -> Identified:
+        """The project's name as its files say it."""
+        return Identified(project=control.identify(body.folder, body.prefer))
+
+    @app.post("/api/v1/deploys", tags=["deploys"], status_code=202)
+    def deploy(body: DeployBody, key: Deployer) -> DeployView:
+        """Ask for a deploy; follow it with its events."""
+        project = body.project or control.identify(body.folder, body.prefer)
+        wanted = body.model_dump(exclude={"project"})
+        return deploy_view(control.request_deploy(actor=key.name, project=project, **wanted))
+
+    @app.post("/api/v1/plan", tags=["deploys"])
+    def plan(body: DeployBody, _key: Deployer) -> Plan:
+        """What a deploy of a folder would do, compared with what is live. Changes nothing."""
+        return control.plan(body.folder, body.environment, body.prefer, body.profiles)
+
+    @app.get("/api/v1/deploys/{id}", tags=["deploys"])
+    def get_deploy(id: str, _key: Reader) -> DeployView:
+        """One deploy and how it ended."""
+        return views.deploy(id)
+
+    @app.get("/api/v1/deploys/{id}/events", tags=["deploys"], response_class=StreamingResponse)
+    def follow_deploy(id: str, _key: Reader, offset: Annotated[int, Query(ge=0)] = 0) -> StreamingResponse:
+        """The deploy's progress as server-sent events; `id` of each is the offset to go on from."""
+        views.deploy(id)
+        finished = lambda: views.deploy(id).status not in ("queued", "running")  # noqa: E731
+
+        def stream() -> Iterator[str]:
+            for end, line in control.platform.progress.follow(id, offset=offset, finished=finished):
+                yield f"id: {end}\ndata: {line}\n\n" if line else ": still here\n\n"
+
+        return _events(stream())
+
+    @app.post(PREFIX + "/rollback", tags=["deploys"], status_code=202)
+    def rollback(project: str, environment: str, body: RollbackBody, key: Deployer) -> DeployView:
+        """Put an earlier release live again: no fetch, no build."""
+        number = body.release or control.previous_release(project, environment)
+        row = control.request_deploy(
+            actor=key.name, project=project, environment=environment, release=number, reason=body.reason, confirmed=True
+        )
+        return deploy_view(row)
+
+    @app.delete("/api/v1/projects/{project}", tags=["deploys"])
+    def destroy(project: str, key: Admin, environment: str = "") -> Removed:
+        """Remove a project, or one environment of it. Data is kept 7 days."""
+        return Removed(removed=tuple(control.destroy(project, environment, actor=key.name)))
+
+
+def _environment(app: FastAPI, control: ControlPlane) -> None:
+    views: Views = app.state.views
+
+    @app.get(PREFIX, tags=["reading"])
+    def environment(project: str, environment: str, _key: Reader) -> EnvironmentView:
+        """What is live in an environment."""
+        return views.environment(views.row(project, environment))
+
+    @app.get(PREFIX + "/instances", tags=["reading"])
+    def instances(project: str, environment: str, _key: Reader) -> list[InstanceView]:
+        """Every instance."""
+        return views.instances(project, environment)
+
+    @app.get(PREFIX + "/releases", tags=["reading"])
+    def releases(project: str, environment: str, _key: Reader, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> list[ReleaseView]:
+        """Releases, newest first."""
+        return views.releases(project, environment, limit)
+
+    @app.get(PREFIX + "/events", tags=["reading"])
+    def events(
+        project: str, environment: str, _key: Reader, after: int = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> list[EventView]:
+        """What happened in an environment, oldest first."""
+        views.row(project, environment)
+        return views.events(project, environment, after, limit)
+
+    @app.get(PREFIX + "/env", tags=["env"])
+    def variables(project: str, environment: str, _key: Reader) -> list[VariableView]:
+        """Every variable and where it comes from; values of the vault are not shown."""
+        return views.variables(project, environment)
+
+    @app.post(PREFIX + "/env", tags=["env"])
+    def set_variables(project: str, environment: str, body: EnvBody, key: SecretKeeper) -> EnvResult:
+        """Set and unset variables. They take effect with the next deploy."""
+        return control_env(control, project, environment, body, key)
+
+    @app.get(PREFIX + "/env/{key}", tags=["env"])
+    def reveal(project: str, environment: str, key: str, caller: SecretKeeper, service: str = "") -> VariableView:
+        """One value in the clear. The look is written down."""
+        return views.reveal(project, environment, key, service, by=caller.name)
+
+    @app.get(PREFIX + "/env-history", tags=["env"])
+    def env_history(project: str, environment: str, _key: Reader, key: str = "") -> list[SecretVersion]:
+        """Every version of the variables that were set, without values."""
+        return views.env_history(project, environment, key)
+
+    @app.get(PREFIX + "/crons", tags=["cron"])
+    def crons(project: str, environment: str, _key: Reader) -> list[CronView]:
+        """Scheduled jobs with their next and last run."""
+        return views.crons(project, environment)
+
+    @app.get(PREFIX + "/crons/runs", tags=["cron"])
+    def cron_runs(
+        project: str, environment: str, _key: Reader, service: str = "", limit: Annotated[int, Query(ge=1, le=500)] = 50
+    ) -> list[CronRunView]:
+        """Runs of scheduled jobs, newest first."""
+        return views.cron_runs(project, environment, service, limit)
+
+    @app.post(PREFIX + "/crons/{service}/run", tags=["cron"], status_code=202)
+    def run_cron(project: str, environment: str, service: str, _key: Deployer) -> list[CronRunView]:
+        """Run a scheduled job now."""
+        control.cron.run(views.live(project, environment), service)
+        return views.cron_runs(project, environment, service, 1)
+
+
+def _running(app: FastAPI, control: ControlPlane) -> None:
+    views: Views = app.state.views
+
+    @app.post(PREFIX + "/scale", tags=["running"])
+    def scale(project: str, environment: str, body: ScaleBody, key: Deployer) -> EnvironmentView:
+        """Set how many instances of services run, until changed again."""
+        control.scale(project, environment, body.services, actor=key.name)
+        return views.environment(views.row(project, environment))
+
+    @app.get(PREFIX + "/logs", tags=["running"], response_class=StreamingResponse)
+    def logs(
+        project: str,
+        environment: str,
+        _key: Reader,
+        service: str = "",
+        release: str = "",
+        follow: bool = False,
+        tail: Annotated[int, Query(ge=0, le=100_000)] = 100,
+    ) -> StreamingResponse:
+        """What instances wrote, as server-sent events; secrets are masked."""
+        views.row(project, environment)
+        lines = follow_logs(control.platform, project, environment, service=service, release=release, follow=follow, tail=tail)
+        return _events(f"data: {json.dumps(line, ensure_ascii=False)}\n\n" if line else ": still here\n\n" for line in lines)
+
+    @app.post(PREFIX + "/run", tags=["running"], response_class=StreamingResponse)
+    def run(project: str, environment: str, body: RunBody, key: Admin) -> StreamingResponse:
+        """Run a one-off command with a service's source and variables; its output as server-sent events, last its exit code."""
+        release = views.live(project, environment)
+        lines = run_command(control.platform, release, body.service, body.command, actor=key.name)
+        return _events(f"data: {json.dumps(line, ensure_ascii=False)}\n\n" for line in lines)
+
+
+def control_env(control: ControlPlane, project: str, environment: str, body: EnvBody, key: KeyRow) -> EnvResult:
+    """Set and unset, and say what changed."""
+    book = control.platform.secrets
+    changed: list[str] = []
+    unchanged: list[str] = []
+    for name, value in body.set.items():
+        done = book.set(project, environment, name, value, by=key.name, source=body.source)
+        (changed if done.changed else unchanged).append(name)
+    for name in body.unset:
+        (changed if book.unset(project, environment, name, by=key.name) else unchanged).append(name)
+    if changed:
+        text = f"Variables changed: {', '.join(sorted(changed))}."
+        control.platform.event("env.changed", text, (project, environment), actor=key.name)
+    return EnvResult(changed=tuple(changed), unchanged=tuple(unchanged))
+
+
+def _events(lines: Iterator[str]) -> StreamingResponse:
+    return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+def _key_view(row: KeyRow) -> KeyView:
+    return KeyView(**{k: v for k, v in row.__dict__.items() if k != "digest"})

@@ -1,0 +1,37 @@
+"""Which HTTP status an error has. The one table at this door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from homeport.model.errors import BlueprintInvalid, HomeportError
+
+STATUS = {
+    "not-found": 404,
+    "release-not-found": 404,
+    "cron-not-found": 404,
+    "unauthorised": 401,
+    "forbidden": 403,
+    "confirmation-needed": 409,
+    "store-unavailable": 503,
+    "internal-error": 500,
+}
+"""Everything else is the caller's to mend: 422."""
+
+
+def status_of(error: HomeportError) -> int:
+    return STATUS.get(error.code, 422)
+
+
+def body_of(error: HomeportError) -> dict[str, Any]:
+    """The error as JSON: what, why, fix, code, and where there are any the place in the file and the missing keys."""
+    body: dict[str, Any] = {"code": error.code, "what": error.what, "why": error.why, "fix": error.fix}
+    if error.tail:
+        body["tail"] = list(error.tail)
+    if isinstance(error, BlueprintInvalid):
+        body["report"] = error.render()
+        body["problems"] = [{"path": p.path, "message": p.message, "line": p.line, "column": p.column} for p in error.problems]
+    missing = getattr(error, "missing", None)
+    if missing:
+        body["missing"] = missing
+    return body

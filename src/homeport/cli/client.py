@@ -1,0 +1,211 @@
+"""Talking to the control plane: plain HTTP over loopback, and starting it when it does not run."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from homeport.cli.errors import CliError
+
+START_WITHIN = 30.0
+"""Seconds a control plane may take until it answers."""
+
+PATIENCE = 30.0
+"""Seconds a command waits for a control plane that went away in the middle."""
+
+
+def home() -> Path:
+    """The home this command is about: `HOMEPORT_HOME`, else `~/.homeport`."""
+    return Path(os.environ.get("HOMEPORT_HOME") or Path.home() / ".homeport").expanduser().absolute()
+
+
+class Client:
+    """One control plane."""
+
+    def __init__(self, *, start: bool = False, edge_port: int | None = None) -> None:
+        """`start`: run the control plane when it does not run. Raises CliError."""
+        self.home = home()
+        self.start_allowed, self.edge_port = start, edge_port
+        if not self._alive() and not (start and self._start()):
+            raise away()
+
+    # --- requests ---------------------------------------------------------------------------------------------
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self.call("GET", path + _query(query))
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        return self.call("POST", path, body or {})
+
+    def delete(self, path: str, **query: Any) -> Any:
+        return self.call("DELETE", path + _query(query))
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 120) -> Any:
+        """One request. Raises CliError with what the API said."""
+        connection, answer = self._send(method, path, body, timeout)
+        try:
+            data = answer.read()
+        finally:
+            connection.close()
+        found = json.loads(data) if data else {}
+        if answer.status >= 400:
+            raise CliError(found if "code" in found else _unread(answer.status, found))
+        return found
+
+    def stream(self, method: str, path: str, body: dict[str, Any] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Server-sent events as `(id, data)`. Ends with the stream; raises OSError when the control plane goes away."""
+        connection, answer = self._send(method, path, body, timeout=60)
+        try:
+            if answer.status >= 400:
+                raise CliError(json.loads(answer.read() or b"{}"))
+            id = 0
+            while line := answer.readline():
+                if line.startswith(b"id:"):
+                    id = int(line[3:])
+                elif line.startswith(b"data:"):
+                    yield id, json.loads(line[5:])
+        except http.client.HTTPException as error:
+            raise ConnectionError("the stream broke off") from error
+        finally:
+            connection.close()
+
+    def follow(self, deploy: str) -> Iterator[dict[str, Any]]:
+        """Progress of a deploy until it ends, over restarts of the control plane."""
+        offset, lost = 0, 0.0
+        while True:
+            try:
+                for end, line in self.stream("GET", f"/api/v1/deploys/{deploy}/events?offset={offset}"):
+                    offset, lost = end or offset, 0.0
+                    yield line
+                    if line["kind"] in ("done", "failed"):
+                        return
+                if self.get(f"/api/v1/deploys/{deploy}")["status"] not in ("queued", "running"):
+                    return
+            except OSError as error:
+                lost = lost or time.monotonic()
+                if time.monotonic() - lost > PATIENCE:
+                    raise away() from error
+                yield {"kind": "note", "text": "The control plane is away; waiting for it."}
+                self._wait_for_it()
+
+    def _wait_for_it(self) -> None:
+        until = time.monotonic() + PATIENCE
+        began = time.monotonic()
+        while time.monotonic() < until:
+            if self._alive():
+                return
+            if self.start_allowed and time.monotonic() - began > 2 and self._start():
+                return
+            time.sleep(0.1)
+        raise away()
+
+    def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout: float
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        host, port = self._address()
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
+        headers = {"Authorization": f"Bearer {self._key()}", "Content-Type": "application/json"}
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        return connection, connection.getresponse()
+
+    def _key(self) -> str:
+        given = os.environ.get("HOMEPORT_API_KEY")
+        if given:
+            return given
+        try:
+            return (self.home / "cli.key").read_text().strip()
+        except OSError as error:
+            why = "The key of this machine's command line is not readable by this account."
+            fix = "Run it as the account that started Homeport, or set HOMEPORT_API_KEY."
+            raise CliError({"code": "unauthorised", "what": "Nothing was done.", "why": why, "fix": fix}) from error
+
+    # --- the control plane itself -----------------------------------------------------------------------------
+
+    def facts(self) -> dict[str, Any]:
+        """What the running control plane wrote down about itself; {} when none did."""
+        try:
+            found: dict[str, Any] = json.loads((self.home / "serve.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def _address(self) -> tuple[str, int]:
+        api = str(self.facts().get("api", "")).removeprefix("http://")
+        host, _, port = api.rpartition(":")
+        return (host or "127.0.0.1"), int(port or os.environ.get("HOMEPORT_API_PORT") or 8090)
+
+    def _alive(self) -> bool:
+        facts = self.facts()
+        if not facts:
+            return False
+        host, port = self._address()
+        connection = http.client.HTTPConnection(host, port, timeout=5)
+        try:
+            connection.request("GET", "/api/health")
+            return bool(json.loads(connection.getresponse().read()).get("pid") == facts.get("pid"))
+        except (OSError, ValueError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _start(self) -> bool:
+        """Run a control plane in the background; True once it answers."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        env = dict(os.environ)
+        if self.edge_port:
+            env["HOMEPORT_EDGE_PORT"] = str(self.edge_port)
+        (self.home / "serve.json").unlink(missing_ok=True)
+        with (self.home / "serve.log").open("ab") as log:
+            argv = [sys.executable, "-m", "homeport", "serve"]
+            process = subprocess.Popen(
+                argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.home
+            )
+        until = time.monotonic() + START_WITHIN
+        while time.monotonic() < until:
+            if self._alive():
+                return True
+            if process.poll() is not None:
+                raise CliError(self._why_not())
+            time.sleep(0.03)
+        return False
+
+    def _why_not(self) -> dict[str, Any]:
+        lines = (self.home / "serve.log").read_text(errors="replace").splitlines()[-12:]
+        what = "The control plane did not start."
+        return {"code": "control-plane-away", "what": what, "why": "It ended at once.", "fix": "Read the lines below.", "tail": lines}
+
+
+def away() -> CliError:
+    return CliError(
+        {
+            "code": "control-plane-away",
+            "what": "Nothing was done; applications that run keep running.",
+            "why": f"No control plane answers for {home()}.",
+            "fix": "Start it with `homeport serve`, or deploy with `homeport up`, which starts it.",
+        }
+    )
+
+
+def segment(text: str) -> str:
+    """Text as one segment of a path."""
+    return quote(text, safe="")
+
+
+def _query(values: dict[str, Any]) -> str:
+    given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in values.items() if v not in (None, "", False)}
+    return "?" + urlencode(given) if given else ""
+
+
+def _unread(status: int, found: Any) -> dict[str, Any]:
+    detail = found.get("detail") if isinstance(found, dict) else None
+    if isinstance(detail, list):
+        detail = "; ".join(f"{'.'.join(str(p) for p in d.get('loc', [])[1:])}: {d.get('msg', '')}" for d in detail)
+    return {"code": "usage", "what": "Nothing was done.", "why": f"The control plane refused the request ({status}): {detail}", "fix": ""}

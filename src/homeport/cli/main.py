@@ -1,0 +1,46 @@
+"""The command line's front: every verb, and errors as people read them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from homeport import __version__
+from homeport.cli import blueprints, deploying, environment, operating, reading
+from homeport.cli.errors import CliError
+
+app = typer.Typer(
+    name="homeport",
+    help="Run a repository with the deployment files it already has, on machines you own.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (deploying, reading, environment, operating, blueprints):
+    module.register(app)
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False) -> None:
+    if version:
+        typer.echo(f"homeport {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; an error ends with its own exit code (`cli/errors.py`)."""
+    try:
+        app()
+    except CliError as error:
+        sys.stdout.flush()
+        sys.stderr.write(error.text() + "\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted. What was asked for goes on; see `homeport status`.\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

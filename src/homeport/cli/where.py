@@ -1,0 +1,32 @@
+"""Which project a command is about: named, or the one whose folder this is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from homeport.cli.client import Client, segment
+from homeport.cli.errors import CliError
+
+
+def find_project(client: Client, project: str | None, environment: str) -> tuple[str, str]:
+    """The project and environment. Raises CliError when it is not clear which."""
+    known: list[dict[str, Any]] = client.get("/api/v1/environments")
+    if project:
+        return project, environment
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents):
+        for row in known:
+            if row["origin"] == str(folder):
+                return str(row["project"]), environment
+    names = sorted({str(row["project"]) for row in known})
+    if len(names) == 1:
+        return names[0], environment
+    why = f"There are several projects: {', '.join(names)}." if names else "Nothing has been deployed here yet."
+    fix = "Name one with `--project`, or go to its folder." if names else "Deploy a folder with `homeport up PATH`."
+    raise CliError({"code": "not-found", "what": "Nothing was done.", "why": why, "fix": fix})
+
+
+def path_of(project: str, environment: str) -> str:
+    """The API path of an environment."""
+    return f"/api/v1/projects/{segment(project)}/environments/{segment(environment)}"

@@ -1,0 +1,144 @@
+"""Add-ons of an environment: provisioned from the release, known by every name the file gives them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+
+from homeport.deploys.secrets import SecretBook
+from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Credentials, Provisioned
+from homeport.model.addon import AddOn, External
+from homeport.model.env import EnvValue, GeneratedValue, PlainValue
+from homeport.model.release import Release
+from homeport.model.spec import Spec
+from homeport.store import Store
+
+PASSWORD = GeneratedValue(format="alphanumeric", bytes=32)
+
+
+class AddOnBook:
+    """Keeps the add-ons that releases ask for."""
+
+    def __init__(
+        self, store: Store, secrets: SecretBook, drivers: Mapping[str, AddOnDriver], account: Callable[[], int | None] = lambda: None
+    ) -> None:
+        self.store, self.secrets, self.drivers, self.account = store, secrets, drivers, account
+        self._provisioned: dict[str, Provisioned] = {}
+        self._lock = threading.Lock()
+
+    def problems(self, spec: Spec, name: str) -> list[str]:
+        """What this machine cannot give of an add-on, one sentence each."""
+        definition = spec.addons[name]
+        if isinstance(definition, External):
+            return []
+        driver = self.drivers.get(definition.kind)
+        return list(driver.check(definition)) if driver else [f"{definition.kind} add-ons are not part of this version yet"]
+
+    def provision(self, release: Release) -> list[Provisioned]:
+        """Create, adjust and start every add-on of a release. Data that is there is never touched."""
+        found = []
+        for name, definition in release.spec.addons.items():
+            if not isinstance(definition, External):
+                found.append(self._provision(release, name, definition))
+        return found
+
+    def _provision(self, release: Release, name: str, definition: AddOn) -> Provisioned:
+        id = AddOnId(project=release.project, environment=release.environment, name=name)
+        consumers = consumers_of(release, name)
+        passwords = {consumer: self._password(id, consumer, definition) for consumer in ("", *consumers)}
+        with self._lock:
+            provisioned = self.drivers[definition.kind].provision(
+                AddOnRequest(
+                    id=id,
+                    definition=definition,
+                    user=self.account() if os.geteuid() == 0 else None,
+                    consumers=consumers,
+                    passwords=passwords,
+                )
+            )
+            self.store.ledger.claim("addon", id.slug, f"{id.project}/{id.environment}", addon=name, engine=definition.kind)
+            self._provisioned[id.slug] = provisioned
+        return provisioned
+
+    def _password(self, id: AddOnId, consumer: str, definition: AddOn) -> str:
+        given: EnvValue | None = getattr(definition, "password", None)
+        if isinstance(given, PlainValue) and given.value:
+            return given.value
+        entry = f"addon.{id.name}/{consumer or 'owner'}.password"
+        self.secrets.generate(id.project, id.environment, entry, PASSWORD)
+        return self.secrets.reveal(id.project, id.environment, entry) or ""
+
+    def current(self, release: Release, name: str) -> Provisioned:
+        """A provisioned add-on; after a restart of the control plane it is asked for again, which changes nothing."""
+        key = f"{release.project}-{release.environment}-{name}"
+        return self._provisioned.get(key) or self._provision(release, name, release.spec.addons[name])
+
+    def property(self, release: Release, service: str, name: str, wanted: str) -> str | None:
+        """A property of an add-on as one service sees it; None when there is no such add-on or property."""
+        found = resolve(release.spec, name)
+        if found is None:
+            return None
+        definition = release.spec.addons[found]
+        if isinstance(definition, External):
+            return (
+                definition.url.value if isinstance(definition.url, PlainValue) and wanted in ("url", "private-url", "public-url") else None
+            )
+        provisioned = self.current(release, found)
+        credentials = provisioned.credentials.get(service) or provisioned.credentials[""]
+        return _property(credentials, wanted)
+
+    def names(self, release: Release) -> dict[str, str]:
+        """Host names of add-ons with the address each listens on."""
+        found: dict[str, str] = {}
+        for name, definition in release.spec.addons.items():
+            if not isinstance(definition, External):
+                host = self.current(release, name).host
+                found |= {alias: host for alias in (name, definition.title, *definition.aliases) if alias}
+        return found
+
+    def stop_all(self) -> None:
+        """Stop every add-on of the home; their data stays."""
+        for row in self.store.ledger.list("addon"):
+            project, environment = row.owner.split("/")
+            driver = self.drivers.get(str(row.value.get("engine", "")))
+            if driver is not None:
+                driver.stop(AddOnId(project=project, environment=environment, name=str(row.value["addon"])))
+        self._provisioned.clear()
+
+    def destroy(self, release: Release) -> None:
+        """Stop the add-ons of a release's environment and tombstone their data."""
+        for row in self.store.ledger.list("addon", f"{release.project}/{release.environment}"):
+            id = AddOnId(project=release.project, environment=release.environment, name=str(row.value["addon"]))
+            grave = self.drivers[str(row.value["engine"])].destroy(id)
+            self._provisioned.pop(id.slug, None)
+            self.store.ledger.claim("tombstone", grave.name, id.slug, folder=str(grave))
+            self.store.ledger.release("addon", row.key)
+
+
+def resolve(spec: Spec, name: str) -> str | None:
+    """The add-on a file means by a name, a title or an alias."""
+    if name in spec.addons:
+        return name
+    return next((n for n, a in spec.addons.items() if name == a.title or name in a.aliases), None)
+
+
+def consumers_of(release: Release, name: str) -> tuple[str, ...]:
+    """Services that connect to an add-on: all that run, since a file may hand an address on in ways that cannot be seen."""
+    del name
+    return tuple(n for n, s in release.spec.services.items() if s.kind != "static")
+
+
+def _property(credentials: Credentials, wanted: str) -> str | None:
+    values = {
+        "url": credentials.url,
+        "private-url": credentials.url,
+        "public-url": credentials.url,
+        "host": credentials.host,
+        "port": str(credentials.port),
+        "user": credentials.user,
+        "password": credentials.password,
+        "database": credentials.database,
+        "hostport": f"{credentials.host}:{credentials.port}",
+    }
+    return values.get(wanted)

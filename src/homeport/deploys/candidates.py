@@ -1,0 +1,145 @@
+"""Instances of a release: started side by side, and well before anybody is sent to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from homeport.deploys.masking import Masker
+from homeport.deploys.platform import Platform, needs_process
+from homeport.deploys.progress import ProgressLog
+from homeport.drivers.runtimes.base import Handle
+from homeport.drivers.runtimes.health import HealthProber, Verdict
+from homeport.model.errors import HomeportError
+from homeport.model.release import Release
+from homeport.model.service import HealthCheck, Listening, Service
+from homeport.store.instances import InstanceRow
+
+START_DEADLINE = timedelta(seconds=60)
+"""How long a new instance may take to become well when its file does not say."""
+
+SETTLE = timedelta(milliseconds=500)
+"""A worker that is still there after this counts as started."""
+
+TAIL = 20
+
+
+class ReleaseUnwell(HomeportError):
+    """A new instance did not become well; the former release still serves."""
+
+    code = "release-unwell"
+
+
+def start_candidates(platform: Platform, release: Release) -> list[str]:
+    """Write the rows down, then start what they name. Returns the ids."""
+    environment = platform.store.environments.get(release.project, release.environment)
+    rows = [
+        platform.new_row(release, service, ordinal, "candidate")
+        for service, count in platform.wanted(release, environment).items()
+        if needs_process(release.spec.services[service])
+        for ordinal in range(count)
+    ]
+    platform.store.instances.add(rows)
+    current = {row.id: row for row in platform.store.instances.list(release.project, release.environment, number=release.number)}
+    start_rows(platform, release, [current[row.id] for row in rows])
+    return [row.id for row in rows]
+
+
+def start_rows(platform: Platform, release: Release, rows: Sequence[InstanceRow]) -> None:
+    """Start instances; those that run already stay as they are."""
+    for row in rows:
+        if row.state != "healthy":
+            platform.store.instances.change(row.id, state="starting", started_at=datetime.now(UTC))
+        platform.runtime.start(platform.placement(release, row))
+
+
+def wait_until_well(platform: Platform, release: Release, progress: ProgressLog | None = None) -> None:
+    """Wait for every instance of the release. Raises ReleaseUnwell for the first that fails, with its last lines."""
+    rows = [r for r in platform.store.instances.list(release.project, release.environment, number=release.number) if r.role != "retiring"]
+    if not rows:
+        return
+    with ThreadPoolExecutor(max_workers=min(16, len(rows)), thread_name_prefix="health") as pool:
+        verdicts = list(pool.map(lambda row: wait_for_instance(platform, release, row), rows))
+    for row, verdict in zip(rows, verdicts, strict=True):
+        if verdict.ok:
+            platform.store.instances.change(row.id, state="healthy", detail="")
+            if progress is not None:
+                progress.write("healthy", service=row.service, instance=row.id, seconds=round(verdict.seconds, 3))
+        else:
+            platform.store.instances.change(row.id, state="failed", detail=verdict.detail)
+    for row, verdict in zip(rows, verdicts, strict=True):
+        if not verdict.ok:
+            raise unwell(platform, release, row, verdict)
+
+
+def wait_for_instance(platform: Platform, release: Release, row: InstanceRow) -> Verdict:
+    """Wait until one instance is well, has ended, or its time is over."""
+    service = release.spec.services[row.service]
+    check = health_of(service)
+    handle = handle_of(platform, row)
+    if check.kind == "none" or (check.kind in ("http", "tcp") and not row.port):
+        seen = platform.runtime.wait(row.id, SETTLE)
+        text = "it runs" if seen is None else f"it ended at once: {seen.sentence()}"
+        return Verdict(ok=seen is None, detail=text, seconds=SETTLE.total_seconds(), exit=seen)
+    return prober(platform).wait_until_healthy(
+        check, handle, exited=lambda: platform.runtime.wait(row.id, timedelta(0)), deadline=deadline_of(service)
+    )
+
+
+def prober(platform: Platform) -> HealthProber:
+    """The prober with what the runtime can add: the processes of an instance, and commands inside it."""
+    runtime = platform.runtime
+    pids = getattr(runtime, "pids", lambda _: ())
+    return HealthProber(pids=pids, execute=runtime if hasattr(runtime, "execute") else None)  # type: ignore[arg-type]
+
+
+def handle_of(platform: Platform, row: InstanceRow) -> Handle:
+    """The running process of a row; a handle without one when it is gone."""
+    for seen in platform.runtime.observe():
+        if seen.handle.id == row.id:
+            return seen.handle
+    return Handle(id=row.id, pid=0, start_time=0, started_at=datetime.now(UTC), host=row.host, port=row.port)
+
+
+def health_of(service: Service) -> HealthCheck:
+    """The check that decides: the file's, else 'answers on its port', else 'still runs'."""
+    check = service.health
+    if check is not None:
+        own = isinstance(service, Listening) and check.port in (str(service.port), "http", "web")
+        return check.model_copy(update={"port": ""}) if own else check
+    return HealthCheck(kind="tcp") if isinstance(service, Listening) else HealthCheck(kind="none")
+
+
+def deadline_of(service: Service) -> timedelta:
+    """How long a new instance of the service may take."""
+    check = health_of(service)
+    if check.deadline is not None:
+        return check.deadline
+    start = check.start_period or timedelta(0)
+    if check.interval is not None and check.retries is not None:
+        return max(START_DEADLINE, start + check.interval * check.retries)
+    return max(START_DEADLINE, start)
+
+
+def unwell(platform: Platform, release: Release, row: InstanceRow, verdict: Verdict) -> ReleaseUnwell:
+    """The error for an instance that did not become well: one sentence of cause, and its own last lines, masked."""
+    tail = last_lines(platform, release, row.service, row.id)
+    return ReleaseUnwell(
+        what=f"Release {release.id} was not put live; what served before still serves.",
+        why=f"{row.service}: {verdict.detail.rstrip('.')}.",
+        fix=f"Read the last lines below, or `homeport logs {row.service} --release {release.id}`; then correct it and deploy again.",
+        tail=tail,
+    )
+
+
+def last_lines(platform: Platform, release: Release, service: str, id: str) -> list[str]:
+    """What an instance said last, without secrets."""
+    masker = masker_of(platform, release, service)
+    return [masker(line.text) for line in platform.runtime.logs(id, tail=TAIL)]
+
+
+def masker_of(platform: Platform, release: Release, service: str) -> Masker:
+    """Hides every vault value that a service of a release knows."""
+    pins = release.secrets.get(service, {}).values()
+    return Masker(platform.secrets.open(release.project, release.environment, pinned) for pinned in pins)

@@ -1,0 +1,52 @@
+"""Commands that run to their end in a service's surroundings: release commands, one-offs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from homeport.deploys.candidates import last_lines
+from homeport.deploys.platform import Platform
+from homeport.deploys.progress import ProgressLog
+from homeport.drivers.runtimes.base import Exit
+from homeport.model.errors import HomeportError
+from homeport.model.release import Release
+from homeport.model.service import Hook
+
+RELEASE_TIME = timedelta(minutes=30)
+
+
+class CommandFailed(HomeportError):
+    """A release command ended badly; nothing was switched."""
+
+    code = "release-command-failed"
+
+
+def run_once(platform: Platform, release: Release, service: str, hook: Hook, key: str, progress: ProgressLog) -> None:
+    """Run a hook and wait for its end. One that runs already (the control plane was away) is waited for, not started again.
+
+    Raises CommandFailed with its last lines.
+    """
+    id = f"{release.project}-{release.environment}-{service}-{release.id}-{key[-12:]}"
+    limit = hook.timeout or RELEASE_TIME
+    env = platform.environment_of(release, service)
+    platform.runtime.start(platform.place(release, service, id, env, command=hook.command))
+    ended: Exit | None = platform.runtime.wait(id, limit)
+    lines = last_lines(platform, release, service, id)
+    for line in lines:
+        progress.output(service, line)
+    if ended is None:
+        platform.runtime.stop(id)
+        platform.runtime.forget(id)
+        raise _failed(release, service, f"it did not end within {limit.total_seconds():.0f} s", lines)
+    platform.runtime.forget(id)
+    if ended.code != 0:
+        raise _failed(release, service, ended.sentence(), lines)
+
+
+def _failed(release: Release, service: str, why: str, tail: list[str]) -> CommandFailed:
+    return CommandFailed(
+        what=f"Release {release.id} was not put live; what served before still serves.",
+        why=f"The release command of {service} failed: {why}.",
+        fix="Read the last lines below; correct the command and deploy again.",
+        tail=tail,
+    )

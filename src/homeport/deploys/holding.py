@@ -1,0 +1,132 @@
+"""Holding requests while a service that may not overlap (it owns a disk) is stopped and started.
+
+The edge sends its requests to a relay that accepts and keeps them; once the new instance is well they are passed on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from homeport.deploys.candidates import start_rows, wait_until_well
+from homeport.deploys.plan import strategy_of
+from homeport.deploys.platform import Platform, active_services, needs_process
+from homeport.deploys.progress import ProgressLog
+from homeport.deploys.routes import DRAIN
+from homeport.drivers.edge.base import Target
+from homeport.drivers.edge.hold import Holder
+from homeport.drivers.edge.render import IDLE
+from homeport.model.release import Release
+from homeport.model.service import Listening
+from homeport.store.instances import InstanceRow
+
+
+class Holding:
+    """The relays of one deploy."""
+
+    def __init__(self, platform: Platform, progress: ProgressLog) -> None:
+        self.platform, self.progress = platform, progress
+        self.holders: dict[str, Holder] = {}
+
+    def services(self, release: Release) -> list[str]:
+        """Services of the live release that must end before the new ones start."""
+        live = self.platform.live_release(release.project, release.environment)
+        if live is None or live.number == release.number:
+            return []
+        return [
+            n
+            for n in active_services(release)
+            if n in live.spec.services and needs_process(live.spec.services[n]) and self._holds(live, release, n)
+        ]
+
+    @staticmethod
+    def _holds(live: Release, release: Release, name: str) -> bool:
+        return needs_process(release.spec.services[name]) and "hold" in (
+            strategy_of(live.spec.services[name]),
+            strategy_of(release.spec.services[name]),
+        )
+
+    def begin(self, release: Release, services: list[str]) -> None:
+        """Send requests to relays, let those in flight finish, stop the old instances."""
+        self._relay(release, services)
+        rows = self._old_rows(release, services)
+        for row in rows:
+            if row.port:
+                self.platform.edge.drain(Target(host=row.host, port=row.port), DRAIN)
+        self.platform.stop_instances(rows)
+
+    def again(self, release: Release) -> None:
+        """After a restart of the control plane: the relays are gone while the old instances may be too."""
+        services = [name for name in self.services(release) if not self._old_rows(release, [name])]
+        if services and not self.holders:
+            self._relay(release, services)
+
+    def _relay(self, release: Release, services: list[str]) -> None:
+        for name in services:
+            if isinstance(release.spec.services[name], Listening) and name not in self.holders:
+                holder = Holder()
+                holder.start()
+                self.holders[name] = holder
+                self.platform.held[_key(release, name)] = holder.target
+        if self.holders:
+            self.platform.refresh_edge()
+
+    def _old_rows(self, release: Release, services: list[str]) -> list[InstanceRow]:
+        rows = self.platform.store.instances.list(release.project, release.environment)
+        return [row for row in rows if row.number != release.number and row.service in services]
+
+    @contextmanager
+    def bypassed(self, release: Release) -> Iterator[None]:
+        """Inside, the edge's table passes the relays by; they still hold what they have. Put back when the block fails."""
+        before = dict(self.platform.held)
+        for name in self.holders:
+            self.platform.held.pop(_key(release, name), None)
+        try:
+            yield
+        except BaseException:
+            self.platform.held.update(before)
+            raise
+
+    def release(self, release: Release) -> None:
+        """Pass what was held on to the instances of a release, and close the relays when they are empty."""
+        targets = self.platform.targets(release)
+        for name, holder in self.holders.items():
+            if targets.get(name):
+                holder.release(targets[name][0])
+            threading.Thread(target=_close, args=(holder,), name=f"release-{name}", daemon=True).start()
+        self.holders.clear()
+
+    def undo(self, release: Release) -> None:
+        """Start the live release's instances again, then give it back its requests."""
+        live = self.platform.live_release(release.project, release.environment)
+        if live is None:
+            return
+        services = self.services(release)
+        present = {row.service for row in self.platform.store.instances.list(live.project, live.environment, number=live.number)}
+        missing = [name for name in services if name not in present]
+        if missing:
+            environment = self.platform.store.environments.get(live.project, live.environment)
+            wanted = self.platform.wanted(live, environment)
+            rows = [self.platform.new_row(live, name, ordinal, "live") for name in missing for ordinal in range(wanted.get(name, 0))]
+            self.platform.store.instances.add(rows)
+            start_rows(self.platform, live, rows)
+            wait_until_well(self.platform, live)
+        if self.holders or missing:
+            with self.bypassed(release):
+                self.platform.refresh_edge()
+            self.release(live)
+
+
+def _close(holder: Holder) -> None:
+    """Stop a relay once what it carries is done: the edge's old workers may still send to it for a moment."""
+    until = time.monotonic() + 2 * DRAIN.total_seconds()
+    time.sleep(IDLE + 1)
+    while holder.active() and time.monotonic() < until:
+        time.sleep(0.5)
+    holder.stop()
+
+
+def _key(release: Release, name: str) -> str:
+    return f"{release.project}/{release.environment}/{name}"

@@ -1,0 +1,339 @@
+"""The platform of one home: its drivers, its store, and what they know together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from homeport.deploys.addons import AddOnBook
+from homeport.deploys.config import Surroundings, environment_of
+from homeport.deploys.plan import instances_of
+from homeport.deploys.progress import ProgressLogs
+from homeport.deploys.routes import Live, host_of, hosts_of, make_table
+from homeport.deploys.secrets import SecretBook
+from homeport.drivers.builders.base import Builder
+from homeport.drivers.edge.base import ProvingEdge, RouteTable, Target
+from homeport.drivers.runtimes.accounts import allocate
+from homeport.drivers.runtimes.addresses import free_port
+from homeport.drivers.runtimes.base import Mount, Placement, Runtime
+from homeport.drivers.vault.seal import Sealer
+from homeport.model.base import slug
+from homeport.model.release import Release, ServiceView
+from homeport.model.service import CronService, Listening, PrivateService, Service, StaticService, WebService
+from homeport.settings import Settings
+from homeport.store import Store
+from homeport.store.environments import EnvironmentRow
+from homeport.store.instances import InstanceRow
+
+log = logging.getLogger("homeport")
+
+DEFAULT_FORWARD_PORT = 10000
+"""Port that a private service is reached on when its file names none: Render's default."""
+
+DEFAULT_GRACE = timedelta(seconds=30)
+
+
+@dataclass
+class Platform:
+    """Everything a room needs. One per control plane."""
+
+    settings: Settings
+    store: Store
+    runtime: Runtime
+    edge: ProvingEdge
+    builder: Builder
+    secrets: SecretBook
+    addons: AddOnBook
+    progress: ProgressLogs
+
+    def __post_init__(self) -> None:
+        self.edge_lock = threading.RLock()
+        self.held: dict[str, Target] = {}
+        self.wake: Callable[[], None] = lambda: None
+        """Set by the supervisor: something changed that it should look at."""
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home
+
+    # --- what is live -----------------------------------------------------------------------------------------
+
+    def live_release(self, project: str, environment: str) -> Release | None:
+        row = self.store.environments.get(project, environment)
+        found = self.store.releases.get(project, environment, row.live) if row is not None and row.live is not None else None
+        return found.release if found else None
+
+    def account(self, project: str, environment: str) -> int | None:
+        """The uid an environment's processes run as: its own when Homeport is root, else none."""
+        if os.geteuid() != 0:
+            return None
+        row = self.store.environments.ensure(project, environment)
+        if row.account is None:
+            account = allocate(self.store.environments.accounts(), f"{project}/{environment}")
+            self.store.environments.change(project, environment, account=account)
+            return account
+        return row.account
+
+    def wanted(self, release: Release, row: EnvironmentRow | None) -> dict[str, int]:
+        """How many instances of each service a release runs in its environment."""
+        scale = row.scale if row else {}
+        return {name: instances_of(name, release.spec.services[name], scale) for name in active_services(release)}
+
+    # --- instances --------------------------------------------------------------------------------------------
+
+    def new_row(self, release: Release, service: str, ordinal: int, role: str) -> InstanceRow:
+        """The row of one instance, with its port when it listens. The same instance gets the same port again."""
+        id = instance_id(release, service, ordinal)
+        definition = release.spec.services[service]
+        port = 0
+        if isinstance(definition, Listening):
+            port = int(self.store.ledger.assign("port", id, lambda taken: str(free_port({int(p) for p in taken}))))
+        host = "127.0.0.1" if port else ""
+        return InstanceRow(
+            id, release.project, release.environment, service, release.number, ordinal, role, host, port, "new", 0, 0, "", None, None
+        )
+
+    def placement(self, release: Release, row: InstanceRow) -> Placement:
+        """An instance, fully decided. Opens the secrets it needs. Raises ReferenceBroken, SecretDoesNotOpen."""
+        service = release.spec.services[row.service]
+        env = self.environment_of(release, row.service)
+        if row.port:
+            env |= {"PORT": str(row.port), "HOST": row.host}
+        return self.place(
+            release, row.service, row.id, env, command=service.command, port=row.port, generation=row.restarts, ordinal=row.ordinal
+        )
+
+    def place(
+        self,
+        release: Release,
+        service: str,
+        id: str,
+        env: dict[str, str],
+        *,
+        command: tuple[str, ...] | str,
+        port: int = 0,
+        generation: int = 0,
+        ordinal: int = 0,
+    ) -> Placement:
+        """A placement of any command in a service's surroundings: an instance, a cron run, a one-off."""
+        definition = release.spec.services[service]
+        artifact = release.artifacts[service]
+        return Placement(
+            id=id,
+            project=release.project,
+            environment=release.environment,
+            service=service,
+            release=release.id,
+            ordinal=ordinal,
+            generation=generation,
+            artifact=artifact,
+            command=command or artifact.command,
+            env=env,
+            host="127.0.0.1" if port else "",
+            port=port,
+            resources=definition.resources,
+            mounts=self.mounts(release, definition),
+            hosts=self.names(release),
+            user=self.account(release.project, release.environment),
+            grace=definition.shutdown_grace or DEFAULT_GRACE,
+            stop_signal=definition.stop_signal or "SIGTERM",
+        )
+
+    def environment_of(self, release: Release, service: str) -> dict[str, str]:
+        """The variables of a service: discovery below the toolchain's, those below the configuration."""
+        around = Surroundings(
+            service=lambda name, wanted: self._service_property(release, name, wanted),
+            addon=lambda name, wanted: self.addons.property(release, service, name, wanted),
+        )
+        config = environment_of(release, service, self.secrets, around)
+        return {**self._discovery(release, service), **release.artifacts[service].env, **config}
+
+    def mounts(self, release: Release, service: Service) -> tuple[Mount, ...]:
+        """The service's disks with their folders, made and owned."""
+        found: list[Mount] = []
+        owner = f"{release.project}/{release.environment}"
+        for disk in service.disks:
+            if disk.kind in ("volume", "tmpfs"):
+                name = slug(disk.name or disk.source or disk.mount_path)
+                folder = self.home / "volumes" / f"{release.project}-{release.environment}-{name}"
+                if not folder.is_dir():
+                    folder.mkdir(parents=True, mode=0o750, exist_ok=True)
+                    account = self.account(release.project, release.environment)
+                    if account is not None:
+                        os.chown(folder, account, account)
+                    self.store.ledger.claim("volume", folder.name, owner, mount_path=disk.mount_path)
+                found.append(Mount(disk=disk, folder=folder))
+        return tuple(found)
+
+    # --- names ------------------------------------------------------------------------------------------------
+
+    def forwards(self, release: Release) -> dict[str, tuple[str, int]]:
+        """Loopback address and port of each service that others of the project can call."""
+        listening = {
+            n: s for n, s in release.spec.services.items() if isinstance(s, WebService | PrivateService) and n in active_services(release)
+        }
+        if len(active_services(release)) < 2:
+            return {}
+        found: dict[str, tuple[str, int]] = {}
+        for name, service in listening.items():
+            owner = f"{release.project}/{release.environment}/{name}"
+            address = self.store.ledger.assign("address", owner, free_address)
+            found[name] = (address, service.port or DEFAULT_FORWARD_PORT)
+        return found
+
+    def names(self, release: Release) -> dict[str, str]:
+        """Every host name that instances of the release may resolve, with its address."""
+        names: dict[str, str] = {}
+        for name, (address, _) in self.forwards(release).items():
+            service = release.spec.services[name]
+            for alias in (name, service.title, *service.aliases):
+                if alias:
+                    names[alias] = address
+        return names | self.addons.names(release)
+
+    def _service_property(self, release: Release, name: str, wanted: str) -> str | None:
+        if name not in release.spec.services:
+            return None
+        public = f"{host_of(release.project, release.environment, name)}:{self.settings.edge_port}"
+        if wanted == "public-url":
+            return f"http://{public}"
+        if wanted == "public-host":
+            return public.split(":", maxsplit=1)[0]
+        address, port = self.forwards(release).get(name, ("", 0))
+        if not port:
+            return {
+                "host": public.split(":", maxsplit=1)[0],
+                "port": str(self.settings.edge_port),
+                "hostport": public,
+                "url": f"http://{public}",
+            }.get(wanted)
+        host = name if self.runtime.capabilities.names else address
+        return {"host": host, "port": str(port), "hostport": f"{host}:{port}", "url": f"http://{host}:{port}"}.get(wanted)
+
+    def _discovery(self, release: Release, service: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, (_, port) in self.forwards(release).items():
+            if name != service:
+                prefix = name.upper().replace("-", "_")
+                host = self._service_property(release, name, "host") or ""
+                found |= {f"{prefix}_HOST": host, f"{prefix}_PORT": str(port), f"{prefix}_URL": f"http://{host}:{port}"}
+        return found
+
+    # --- edge -------------------------------------------------------------------------------------------------
+
+    def table(self, *, switching: Release | None = None) -> RouteTable:
+        """The route table of all that is live; `switching` takes the place of its environment's live release."""
+        lives = []
+        for row in self.store.environments.all():
+            release = self.live_release(row.project, row.environment)
+            if switching is not None and (row.project, row.environment) == (switching.project, switching.environment):
+                release = switching
+            if release is not None:
+                lives.append(Live(release, self.targets(release), self.forwards(release), stopped=row.stopped))
+        return make_table(lives, port=self.settings.edge_port, address=self.settings.edge_address, held=self.held)
+
+    def targets(self, release: Release) -> dict[str, tuple[Target, ...]]:
+        """Per service, the instances that may receive requests: the well ones, or all when none is well."""
+        rows = [
+            r
+            for r in self.store.instances.list(release.project, release.environment, number=release.number)
+            if r.port and r.role != "retiring"
+        ]
+        found: dict[str, tuple[Target, ...]] = {}
+        for service in {row.service for row in rows}:
+            mine = [row for row in rows if row.service == service]
+            well = [row for row in mine if row.state == "healthy"] or mine
+            found[service] = tuple(Target(host=row.host, port=row.port) for row in well)
+        return found
+
+    def refresh_edge(self, *, switching: Release | None = None) -> int:
+        """Bring the edge to what is live; returns its generation. Raises EdgeRefused, EdgeUnavailable, EdgeUnconfirmed."""
+        with self.edge_lock:
+            return self.edge.apply(self.table(switching=switching))
+
+    # --- views ------------------------------------------------------------------------------------------------
+
+    def url_of(self, release: Release, service: str) -> str | None:
+        """Where the public reaches a service."""
+        hosts = hosts_of(release, service)
+        return f"http://{hosts[0]}:{self.settings.edge_port}" if hosts else None
+
+    def service_views(self, release: Release) -> tuple[ServiceView, ...]:
+        rows = self.store.instances.list(release.project, release.environment, number=release.number)
+        return tuple(
+            ServiceView(
+                name=name,
+                kind=release.spec.services[name].kind,
+                url=self.url_of(release, name),
+                instances=sum(1 for row in rows if row.service == name and row.role in ("live", "candidate") and row.state == "healthy"),
+            )
+            for name in active_services(release)
+        )
+
+    # --- taking away ------------------------------------------------------------------------------------------
+
+    def stop_instances(self, rows: Sequence[InstanceRow], *, grace: timedelta | None = None) -> None:
+        """Stop instances side by side and forget them; their ports are free again. Already gone is success."""
+        threads = [threading.Thread(target=self._stop_instance, args=(row.id, grace), name=f"stop-{row.id}") for row in rows]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _stop_instance(self, id: str, grace: timedelta | None) -> None:
+        self.runtime.stop(id, grace=grace)
+        self.runtime.forget(id)
+        for port in self.store.ledger.list("port", id):
+            self.store.ledger.release("port", port.key)
+        self.store.instances.remove([id])
+
+    def event(self, kind: str, text: str, about: Release | tuple[str, str] = ("", ""), **data: Any) -> None:
+        """Write an event down about a release, or a project and environment; a full disk must not stop what it reports."""
+        project, environment = about if isinstance(about, tuple) else (about.project, about.environment)
+        with suppress(Exception):
+            self.store.events.add(kind, text, project=project, environment=environment, **data)
+
+
+def active_services(release: Release) -> list[str]:
+    """Services of a release that run in its profile."""
+    wanted = set(release.profile)
+    return [n for n, s in release.spec.services.items() if not s.profiles or wanted & set(s.profiles)]
+
+
+def instance_id(release: Release, service: str, ordinal: int) -> str:
+    """`shop-production-web-r42-0`: unique on the machine, and the name of the instance's folder."""
+    return f"{release.project}-{release.environment}-{service}-{release.id}-{ordinal}"
+
+
+def needs_process(service: Service) -> bool:
+    """Whether a service has instances that run all the time."""
+    return not isinstance(service, CronService | StaticService) and service.kind != "function"
+
+
+def open_platform(
+    settings: Settings,
+    runtime: Runtime,
+    edge: ProvingEdge,
+    builder: Builder,
+    addons: Callable[[Store, SecretBook], AddOnBook],
+) -> Platform:
+    """Open a home with the given drivers. Raises StoreUnavailable, VaultKeyMissing."""
+    store = Store.open(settings.home, settings.database_url)
+    secrets = SecretBook(store, Sealer(settings.home))
+    return Platform(settings, store, runtime, edge, builder, secrets, addons(store, secrets), ProgressLogs(settings.home / "deploys"))
+
+
+def free_address(taken: set[str]) -> str:
+    """A loopback address (RFC 1122: all of 127.0.0.0/8) that no service of this home has yet."""
+    for number in range(256, 65_000):
+        address = f"127.77.{number // 256}.{number % 256}"
+        if address not in taken and number % 256 not in (0, 255):
+            return address
+    raise RuntimeError("127.77.0.0/16 is used up")

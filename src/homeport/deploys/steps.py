@@ -1,0 +1,396 @@
+"""How each verb of a deploy is done. Every verb may run twice: after a crash, it will."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from homeport.blueprints.discover import read_project
+from homeport.blueprints.source import FolderTree
+from homeport.deploys import plan as planning
+from homeport.deploys.candidates import start_candidates, wait_until_well
+from homeport.deploys.commands import run_once
+from homeport.deploys.config import declared, pin
+from homeport.deploys.envfiles import fold_env_files
+from homeport.deploys.holding import Holding
+from homeport.deploys.platform import Platform, active_services
+from homeport.deploys.proof import Proof
+from homeport.deploys.request import DeployRequest
+from homeport.deploys.routes import DRAIN
+from homeport.deploys.sources import source_for
+from homeport.drivers.builders.base import BuildLimits, BuildRequest
+from homeport.durable import Durable
+from homeport.model.base import Frozen
+from homeport.model.env import PlainValue
+from homeport.model.errors import BlueprintInvalid, HomeportError
+from homeport.model.plan import Plan
+from homeport.model.release import Artifact, DeployResult, DeployStatus, PinnedSecret, ProbeResult, Release, Revision
+from homeport.model.service import Hook, StaticService
+from homeport.model.spec import Spec
+
+log = logging.getLogger("homeport.deploys")
+
+WATCH = timedelta(seconds=60)
+BUILD_TIME = timedelta(minutes=15)
+
+
+class Draft(Frozen):
+    """A release that is decided and not yet built."""
+
+    spec: Spec
+    plan: Plan
+    secrets: dict[str, dict[str, PinnedSecret]] = {}
+    blueprint: str = ""
+    warnings: tuple[str, ...] = ()
+    revision: Revision
+    folder: str
+
+
+class NothingToRollBackTo(HomeportError):
+    """The release a rollback names is not there."""
+
+    code = "release-not-found"
+
+
+class Deploy:
+    """One deploy on its way. Made anew when the control plane restarts; the journal carries what was done."""
+
+    def __init__(self, platform: Platform, durable: Durable, request: DeployRequest) -> None:
+        self.platform, self.durable, self.request = platform, durable, request
+        self.store = platform.store
+        self.progress = platform.progress.of(request.id)
+        self.started = time.monotonic()
+        self.proof = Proof(platform, self.started)
+        self.holding = Holding(platform, self.progress)
+        self.switched = False
+        self.release: Release | None = None
+        self.warnings: list[str] = []
+
+    @property
+    def is_rollback(self) -> bool:
+        return bool(self.request.release)
+
+    def _step(self, name: str, text: str, effect: Callable[[], Any]) -> Any:
+        self.progress.step(name, text)
+        return self.durable.step(name, effect)
+
+    # --- making a release -------------------------------------------------------------------------------------
+
+    def fetch(self) -> tuple[Revision, Path]:
+        """Take the source."""
+
+        def effect() -> dict[str, Any]:
+            revision, folder = source_for(self.request, self.platform.home).fetch(self.request.reference)
+            return {"revision": revision.model_dump(mode="json"), "folder": str(folder)}
+
+        done = self._step("fetch", "Taking the source", effect)
+        return Revision.model_validate(done["revision"]), Path(done["folder"])
+
+    def plan(self, source: tuple[Revision, Path]) -> Draft:
+        """Read the blueprint and decide everything. Stops here when the machine or the user does not agree."""
+        revision, folder = source
+
+        def effect() -> dict[str, Any]:
+            draft = draft_release(self.platform, self.request, revision, folder)
+            planning.check(draft.plan, confirmed=self.request.confirmed)
+            return draft.model_dump(mode="json", exclude_defaults=True)
+
+        draft = Draft.model_validate(self._step("plan", "Reading the blueprint", effect))
+        for warning in (*draft.warnings, *draft.plan.warnings):
+            self._warn(warning)
+        return draft
+
+    def build(self, draft: Draft) -> dict[str, Artifact]:
+        """Build every service that runs; equal inputs are not built twice."""
+
+        def effect() -> dict[str, Any]:
+            wanted = [p.service for p in draft.plan.services if p.action not in ("skip", "stop")]
+            with ThreadPoolExecutor(max_workers=2, thread_name_prefix="build") as pool:
+                built = list(pool.map(lambda name: self._build(draft, name), wanted))
+            return {name: artifact.model_dump(mode="json") for name, artifact in zip(wanted, built, strict=True)}
+
+        artifacts = {n: Artifact.model_validate(a) for n, a in self._step("build", "Building", effect).items()}
+        for name, artifact in artifacts.items():
+            for note in artifact.notes:
+                self._warn(f"{name}: {note}")
+        return artifacts
+
+    def _build(self, draft: Draft, name: str) -> Artifact:
+        service = draft.spec.services[name]
+        env = {k: v.value for k, v in declared(draft.spec, service).items() if isinstance(v, PlainValue)}
+        env |= {k: v.value for k, v in service.build.env.items() if isinstance(v, PlainValue)}
+        request = BuildRequest(
+            project=self.request.project,
+            environment=self.request.environment,
+            service=name,
+            definition=service,
+            source=Path(draft.folder),
+            source_digest=draft.revision.digest,
+            env=env,
+            user=self.platform.account(self.request.project, self.request.environment),
+            limits=BuildLimits(time=BUILD_TIME),
+        )
+        artifact = self.platform.builder.build(request, lambda line: self.progress.output(name, line), lambda: False)
+        self.progress.write("built", service=name, cached=artifact.cached, seconds=artifact.seconds, runtime=artifact.runtime)
+        return artifact
+
+    def record(self, draft: Draft, artifacts: dict[str, Artifact]) -> Release:
+        """Write the release down. Nothing in it changes from here on."""
+
+        def effect() -> int:
+            self.store.environments.ensure(self.request.project, self.request.environment, origin=draft.revision.origin)
+            number = self.store.releases.reserve(self.request.project, self.request.environment)
+            self.store.releases.record(
+                Release(
+                    id=f"r{number}",
+                    project=self.request.project,
+                    environment=self.request.environment,
+                    number=number,
+                    revision=draft.revision,
+                    spec=draft.spec,
+                    artifacts=artifacts,
+                    secrets=draft.secrets,
+                    profile=self.request.profiles,
+                    created_at=datetime.now(UTC),
+                    created_by=self.request.actor,
+                    blueprint=draft.blueprint,
+                )
+            )
+            return number
+
+        return self._take(self._step("record", "Recording the release", effect))
+
+    def recall(self) -> Release:
+        """Take a recorded release instead of making one."""
+
+        def effect() -> int:
+            row = self.store.releases.get(self.request.project, self.request.environment, self.request.release)
+            if row is None:
+                raise NothingToRollBackTo(
+                    what="Nothing was changed; what runs keeps running.",
+                    why=f"There is no release r{self.request.release} of {self.request.project} in {self.request.environment}.",
+                    fix="Choose one from `homeport releases`.",
+                )
+            return self.request.release
+
+        return self._take(self._step("recall", f"Going back to r{self.request.release}", effect))
+
+    def _take(self, number: int) -> Release:
+        row = self.store.releases.get(self.request.project, self.request.environment, number)
+        assert row is not None  # noqa: S101 - recorded by the step before
+        self.release = row.release
+        self.store.deploys.change(self.request.id, number=number)
+        return row.release
+
+    # --- making it run ----------------------------------------------------------------------------------------
+
+    def provision(self, release: Release) -> None:
+        """Bring up the add-ons; data that is there is never touched."""
+        if release.spec.addons:
+            self._step("provision", "Preparing add-ons", lambda: [p.engine for p in self.platform.addons.provision(release)])
+
+    def run_release_command(self, release: Release) -> None:
+        """Run migrations and the like, once, before anything of the release starts."""
+        if self.is_rollback:
+            return
+        for name in active_services(release):
+            hook = release.spec.services[name].release_command
+            if hook is not None:
+                self._step("release-command", f"Running the release command of {name}", self._hook(release, name, hook, self.request.id))
+
+    def _hook(self, release: Release, service: str, hook: Hook, key: str) -> Callable[[], None]:
+        return lambda: run_once(self.platform, release, service, hook, key, self.progress)
+
+    def run_first_deploy_command(self, release: Release) -> None:
+        """Run what an environment does once in its life. The release is live by now, so a failure is only told."""
+        if release.number != 1 or self.is_rollback:
+            return
+        for name in active_services(release):
+            hook = release.spec.services[name].first_deploy_command
+            if hook is not None:
+                with self._told(f"The first-deploy command of {name} failed"):
+                    effect = self._hook(release, name, hook, self.request.id + "-first")
+                    self._step("first-deploy", f"Running the first-deploy command of {name}", effect)
+
+    def hold_traffic(self, release: Release) -> None:
+        """Services that may not overlap: requests wait at the edge while the old instance stops."""
+        services = self.holding.services(release)
+        if services:
+            self._step("hold", f"Holding requests for {', '.join(services)}", lambda: self.holding.begin(release, services))
+
+    def start(self, release: Release) -> None:
+        """Start the new instances beside the old ones."""
+        self.holding.again(release)
+        self.proof.begin(release, had_live=self.platform.live_release(release.project, release.environment) is not None)
+        self._step("start", "Starting instances", lambda: start_candidates(self.platform, release))
+
+    def wait_until_healthy(self, release: Release) -> None:
+        """Every new instance answers its health check, or the deploy ends here with the reason."""
+        self._step("healthy", "Waiting until healthy", lambda: wait_until_well(self.platform, release, self.progress))
+
+    def smoke(self, release: Release) -> None:
+        """The new instances answer through the edge, on a host nobody else can reach."""
+        self._step("smoke", "Checking through the edge", lambda: self.proof.smoke(release))
+
+    def switch(self, release: Release) -> None:
+        """From here on the public gets the new release."""
+
+        def effect() -> None:
+            with self.platform.edge_lock:
+                with self.holding.bypassed(release):
+                    self.platform.refresh_edge(switching=release)
+                self.store.releases.go_live(release.project, release.environment, release.number)
+                self.store.instances.switch_roles(
+                    release.project, release.environment, release.number, retire_at=datetime.now(UTC) + DRAIN, keep_warm=keep_warm(release)
+                )
+            self.holding.release(release)
+
+        self._step("switch", "Switching traffic", effect)
+        self.switched = True
+
+    # --- afterwards -------------------------------------------------------------------------------------------
+
+    def retire(self, release: Release) -> None:
+        """Let the former release finish. The reconciler does it, again and again until it is done."""
+
+        def effect() -> dict[str, Any]:
+            self.store.deploys.unwatch(release.project, release.environment)
+            self.platform.wake()
+            return self.proof.end().model_dump(mode="json")
+
+        with self._told("Clean-up will be repeated"):
+            self.proof.result = ProbeResult.model_validate(self._step("retire", "Draining the former release", effect))
+
+    def summary(self, release: Release) -> DeployResult:
+        """Say what happened, once."""
+
+        def effect() -> dict[str, Any]:
+            row = self.store.deploys.get(self.request.id)
+            seconds = (datetime.now(UTC) - row.requested_at).total_seconds() if row else time.monotonic() - self.started
+            result = self._result(release.id, DeployStatus.LIVE, seconds, release=release)
+            window = release.spec.watch.window if release.spec.watch.window is not None else WATCH
+            watched = not self.request.automatic and window > timedelta(0)
+            until = datetime.now(UTC) + window if watched else None
+            self.store.deploys.finish(self.request.id, DeployStatus.LIVE, result.model_dump(mode="json"), watch_until=until)
+            verb = "rolled back to" if self.is_rollback else "deployed"
+            proved = f"{result.probe.failed} of {result.probe.requests} requests failed"
+            text = f"{release.project} {verb} {release.id} in {seconds:.1f} s; {proved}."
+            self.platform.event("deploy.live", text, release, actor=self.request.actor, subject=release.id, reason=self.request.reason)
+            return result.model_dump(mode="json")
+
+        result = DeployResult.model_validate(self._step("summary", "Live", effect))
+        self.progress.write("done", result=result.model_dump(mode="json"))
+        return result
+
+    def failed(self, error: HomeportError) -> DeployResult:
+        """Write down why nothing was changed."""
+        row = self.store.deploys.get(self.request.id)
+        seconds = (datetime.now(UTC) - row.requested_at).total_seconds() if row else 0.0
+        release = self.release.id if self.release else ""
+        result = self._result(release, DeployStatus.FAILED, seconds, error=error)
+        self.store.deploys.finish(self.request.id, DeployStatus.FAILED, result.model_dump(mode="json"))
+        where = (self.request.project, self.request.environment)
+        self.platform.event("deploy.failed", f"{error.what} {error.why}", where, actor=self.request.actor, subject=release, code=error.code)
+        self.progress.write("failed", result=result.model_dump(mode="json"), tail=list(error.tail))
+        return result
+
+    def _result(
+        self, id: str, status: DeployStatus, seconds: float, *, release: Release | None = None, error: HomeportError | None = None
+    ) -> DeployResult:
+        told: dict[str, Any] | None = {"code": error.code, "what": error.what, "why": error.why, "fix": error.fix} if error else None
+        if told is not None and (missing := getattr(error, "missing", None)):
+            told["missing"] = missing
+        if told is not None and isinstance(error, BlueprintInvalid):
+            told["report"] = error.render()
+        return DeployResult(
+            project=self.request.project,
+            environment=self.request.environment,
+            release=id,
+            status=status.value,
+            seconds=round(seconds, 3),
+            services=self.platform.service_views(release) if release else (),
+            probe=self.proof.result,
+            deploy=self.request.id,
+            error=told,
+            warnings=tuple(self.warnings),
+        )
+
+    # --- undoing ----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """Whatever fails inside leaves the former release serving, and nothing of the new one behind."""
+        try:
+            yield
+        except Exception:
+            self.proof.abandon()
+            if self.release is not None and not self.switched:
+                self.progress.step("undo", "Undoing")
+                release = self.release
+                self.durable.step("undo", lambda: self._undo(release))
+            raise
+
+    def _undo(self, release: Release) -> None:
+        rows = self.store.instances.list(release.project, release.environment, number=release.number)
+        candidates = [row for row in rows if row.role == "candidate"]
+        self.platform.stop_instances(candidates, grace=timedelta(seconds=5))
+        self.holding.undo(release)
+        row = self.store.releases.get(release.project, release.environment, release.number)
+        if row is not None and row.state == "recorded":
+            self.store.releases.mark(release.project, release.environment, release.number, "failed")
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self.progress.write("warning", text=text)
+
+    @contextlib.contextmanager
+    def _told(self, text: str) -> Iterator[None]:
+        """What fails inside is told as a warning: the release is live and stays so."""
+        try:
+            yield
+        except Exception as error:
+            log.exception("after the switch of %s", self.request.id)
+            self._warn(f"{text}: {getattr(error, 'why', type(error).__name__)}")
+
+
+def draft_release(platform: Platform, request: DeployRequest, revision: Revision, folder: Path) -> Draft:
+    """Read, fill, plan and pin. Raises BlueprintInvalid, SecretsMissing."""
+    tree = FolderTree(folder, name=request.project)
+    reading = read_project(tree, environment=request.environment, prefer=request.prefer)
+    spec = fold_env_files(reading.spec.model_copy(update={"name": request.project}), tree)
+    live = platform.live_release(request.project, request.environment)
+    row = platform.store.environments.get(request.project, request.environment)
+    plan = planning.make_plan(
+        spec,
+        request.environment,
+        live,
+        capabilities=platform.runtime.capabilities,
+        addon_problems=lambda name: platform.addons.problems(spec, name),
+        scale=row.scale if row else {},
+        profiles=frozenset(request.profiles),
+    )
+    running = [
+        p.service for p in plan.services if p.action not in ("skip", "stop") and not isinstance(spec.services[p.service], StaticService)
+    ]
+    pins = pin(spec, running, platform.secrets, request.project, request.environment)
+    return Draft(
+        spec=spec,
+        plan=plan,
+        secrets=pins.by_service,
+        blueprint=", ".join(r.file for r in reading.readings) if reading.readings else "",
+        warnings=tuple(reading.warnings),
+        revision=revision,
+        folder=str(folder),
+    )
+
+
+def keep_warm(release: Release) -> list[str]:
+    """Services whose former instances finish their requests; those of all others stop at once."""
+    return [name for name, service in release.spec.services.items() if service.kind in ("web", "private")]

@@ -1,0 +1,253 @@
+"""Reading: what runs, what ran, and why, as the doors show it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from homeport.deploys.config import declared
+from homeport.deploys.control import ProjectNotFound
+from homeport.deploys.cron import next_slot
+from homeport.deploys.platform import Platform, active_services, needs_process
+from homeport.model.env import FromAddOn, FromGroup, FromService, GeneratedValue, PlainValue, Template
+from homeport.model.release import DeployStatus, Release
+from homeport.model.service import CronService, StaticService
+from homeport.model.views import (
+    CronRunView,
+    CronView,
+    DeployView,
+    EnvironmentView,
+    EventView,
+    InstanceView,
+    ReleaseView,
+    SecretVersion,
+    ServiceStatus,
+    VariableView,
+)
+from homeport.store.deploys import DeployRow
+from homeport.store.environments import EnvironmentRow
+
+
+class Views:
+    """Answers for the doors."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform, self.store = platform, platform.store
+
+    def row(self, project: str, environment: str) -> EnvironmentRow:
+        """The environment. Raises ProjectNotFound."""
+        found = self.store.environments.get(project, environment)
+        if found is None:
+            known = ", ".join(f"{r.project}/{r.environment}" for r in self.store.environments.all()) or "none yet"
+            raise ProjectNotFound(
+                what="Nothing was changed.",
+                why=f"There is no project {project!r} with an environment {environment!r} (known: {known}).",
+                fix="Name one with `--project` and `--env`, or deploy it with `homeport up`.",
+            )
+        return found
+
+    def live(self, project: str, environment: str) -> Release:
+        """The live release. Raises ProjectNotFound."""
+        self.row(project, environment)
+        release = self.platform.live_release(project, environment)
+        if release is None:
+            raise ProjectNotFound(
+                what="Nothing was changed.", why=f"{project} has nothing live in {environment}.", fix="Deploy it with `homeport up`."
+            )
+        return release
+
+    def environments(self) -> list[EnvironmentView]:
+        return [self.environment(row) for row in self.store.environments.all()]
+
+    def environment(self, row: EnvironmentRow) -> EnvironmentView:
+        release = self.platform.live_release(row.project, row.environment)
+        deploys = self.store.deploys.recent(row.project, row.environment, 5)
+        running = next((d.id for d in deploys if d.status in (DeployStatus.RUNNING.value, DeployStatus.QUEUED.value)), "")
+        watched = next((d.watch_until for d in deploys if d.watch_until is not None), None)
+        found = self.store.releases.get(row.project, row.environment, row.live) if row.live is not None else None
+        return EnvironmentView(
+            project=row.project,
+            environment=row.environment,
+            origin=row.origin,
+            release=release.id if release else "",
+            live_since=found.live_at if found else None,
+            commit=release.revision.commit if release else "",
+            deploying=running,
+            watched_until=watched,
+            services=tuple(self._services(release, row)) if release else (),
+            addons=tuple(release.spec.addons) if release else (),
+        )
+
+    def _services(self, release: Release, row: EnvironmentRow) -> list[ServiceStatus]:
+        wanted = self.platform.wanted(release, row)
+        rows = [r for r in self.store.instances.list(row.project, row.environment, number=release.number) if r.role == "live"]
+        active = set(active_services(release))
+        found = []
+        for name, service in release.spec.services.items():
+            well = sum(1 for r in rows if r.service == name and r.state == "healthy")
+            state, detail = "live", next((r.detail for r in rows if r.service == name and r.detail), "")
+            if name not in active:
+                state, detail = "skipped", f"profile {service.profiles[0]} is not active"
+            elif isinstance(service, CronService):
+                upcoming = next_slot(service, datetime.now(UTC))
+                state, detail = "scheduled", f"next {upcoming:%Y-%m-%d %H:%M} UTC" if upcoming else service.schedule
+            elif isinstance(service, StaticService):
+                state = "served"
+            elif needs_process(service) and well < wanted.get(name, 0):
+                state = "degraded" if well else "down"
+            elif wanted.get(name, 0) == 0:
+                state = "stopped"
+            url = self.platform.url_of(release, name)
+            found.append(
+                ServiceStatus(name=name, kind=service.kind, url=url, wanted=wanted.get(name, 0), healthy=well, state=state, detail=detail)
+            )
+        return found
+
+    def instances(self, project: str, environment: str) -> list[InstanceView]:
+        self.row(project, environment)
+        seen = {o.handle.id: o for o in self.platform.runtime.observe()}
+        found = []
+        for row in self.store.instances.list(project, environment):
+            observed = seen.get(row.id)
+            running = observed is not None and observed.state == "running"
+            found.append(
+                InstanceView(
+                    id=row.id,
+                    service=row.service,
+                    release=f"r{row.number}",
+                    role=row.role,
+                    state=row.state,
+                    address=f"{row.host}:{row.port}" if row.port else "",
+                    pid=observed.handle.pid if observed is not None and running else 0,
+                    memory=observed.memory if observed else 0,
+                    cpu_seconds=round(observed.cpu_seconds, 2) if observed else 0,
+                    restarts=row.restarts,
+                    crashes=row.crashes,
+                    started_at=row.started_at,
+                    detail=row.detail,
+                )
+            )
+        return found
+
+    def releases(self, project: str, environment: str, limit: int = 50) -> list[ReleaseView]:
+        self.row(project, environment)
+        return [
+            ReleaseView(
+                id=r.release.id,
+                state=r.state,
+                created_at=r.release.created_at,
+                created_by=r.release.created_by,
+                live_at=r.live_at,
+                commit=r.release.revision.commit,
+                dirty=r.release.revision.dirty,
+                message=r.release.revision.message,
+                blueprint=r.release.blueprint,
+                services=tuple(r.release.spec.services),
+                reason=r.reason,
+            )
+            for r in self.store.releases.list(project, environment, limit)
+        ]
+
+    def events(self, project: str = "", environment: str = "", after: int = 0, limit: int = 100) -> list[EventView]:
+        return [EventView(**row.__dict__) for row in self.store.events.list(project, environment, after=after, limit=limit)]
+
+    def deploy(self, id: str) -> DeployView:
+        row = self.store.deploys.get(id)
+        if row is None:
+            raise ProjectNotFound(what="Nothing was changed.", why=f"There is no deploy {id[:60]!r}.", fix="See `homeport events`.")
+        return deploy_view(row)
+
+    def crons(self, project: str, environment: str) -> list[CronView]:
+        release = self.live(project, environment)
+        found = []
+        for name, service in release.spec.services.items():
+            if isinstance(service, CronService):
+                last = next(iter(self.store.crons.list(project, environment, name, limit=1)), None)
+                found.append(
+                    CronView(
+                        service=name,
+                        schedule=service.schedule,
+                        timezone=service.timezone,
+                        next=next_slot(service, datetime.now(UTC)),
+                        last=last.started_at if last else None,
+                        status=last.status if last else "",
+                        code=last.code if last else None,
+                        detail=last.detail if last else "",
+                    )
+                )
+        return found
+
+    def cron_runs(self, project: str, environment: str, service: str = "", limit: int = 50) -> list[CronRunView]:
+        self.row(project, environment)
+        rows = self.store.crons.list(project, environment, service, limit=limit)
+        return [CronRunView(**_without(row.__dict__, "project", "environment", "number"), release=f"r{row.number}") for row in rows]
+
+    def variables(self, project: str, environment: str) -> list[VariableView]:
+        """Every variable of every service with where it comes from. Values of the vault are not shown."""
+        self.row(project, environment)
+        release = self.platform.live_release(project, environment)
+        known = self.platform.secrets.names(project, environment)
+        found: list[VariableView] = []
+        shown: set[str] = set()
+        for name in active_services(release) if release else []:
+            assert release is not None  # noqa: S101
+            service = release.spec.services[name]
+            groups = {k: g for g in service.env_groups if g in release.spec.env_groups for k in release.spec.env_groups[g].env}
+            for key, value in declared(release.spec, service).items():
+                row = known.get(f"{name}/{key}") or known.get(key)
+                shown |= {f"{name}/{key}", key}
+                origin = f"group {groups[key]}" if key in groups and key not in service.env else "file"
+                if row is not None:
+                    origin = "generated" if row.source == "generated" else "set"
+                elif isinstance(value, FromService | FromAddOn | FromGroup | Template):
+                    origin = "reference"
+                elif isinstance(value, GeneratedValue):
+                    origin = "generated"
+                elif not isinstance(value, PlainValue):
+                    origin = "missing"
+                plain = value.value if isinstance(value, PlainValue) and row is None else None
+                found.append(_variable(name, key, origin, row, plain))
+        for entry, row in known.items():
+            scope, _, key = entry.rpartition("/")
+            if entry not in shown and not entry.startswith("addon."):
+                found.append(_variable(scope or "*", key, "generated" if row.source == "generated" else "set", row, None))
+        return found
+
+    def reveal(self, project: str, environment: str, key: str, service: str, *, by: str) -> VariableView:
+        """One value in the clear, with an event that says who looked. Raises ProjectNotFound."""
+        self.row(project, environment)
+        entry = f"{service}/{key}" if service else key
+        self.platform.event("env.revealed", f"{by} looked at {entry}.", (project, environment), actor=by, subject=entry)
+        value = self.platform.secrets.reveal(project, environment, entry)
+        if value is None:
+            plain = [v for v in self.variables(project, environment) if v.key == key and service in ("", v.service) and v.value is not None]
+            if not plain:
+                raise ProjectNotFound(what="Nothing is shown.", why=f"{entry} has no value in {environment}.", fix="See `homeport env`.")
+            return plain[0]
+        row = self.platform.secrets.names(project, environment)[entry]
+        return _variable(service or "*", key, "generated" if row.source == "generated" else "set", row, value)
+
+    def env_history(self, project: str, environment: str, key: str = "") -> list[SecretVersion]:
+        self.row(project, environment)
+        rows = self.store.secrets.history(project, environment, key)
+        return [SecretVersion(**_without(row.__dict__, "project", "environment", "sealed")) for row in rows]
+
+
+def _variable(service: str, key: str, origin: str, row: Any, value: str | None) -> VariableView:
+    return VariableView(
+        service=service,
+        key=key,
+        origin=origin,
+        version=row.version if row else 0,
+        set_by=row.created_by if row else "",
+        set_at=row.created_at if row else None,
+        value=value,
+    )
+
+
+def deploy_view(row: DeployRow) -> DeployView:
+    return DeployView(**_without(row.__dict__, "request", "number", "watch_until"))
+
+
+def _without(values: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k not in keys}

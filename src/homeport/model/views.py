@@ -1,0 +1,155 @@
+"""What the doors show: the answers of the API, field by field."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from homeport.model.base import Frozen
+
+
+class InstanceView(Frozen):
+    """One instance, as it is and as it should be."""
+
+    id: str
+    service: str
+    release: str
+    role: str
+    state: str
+    address: str = ""
+    pid: int = 0
+    memory: int = 0
+    """Resident bytes."""
+    cpu_seconds: float = 0
+    restarts: int = 0
+    crashes: int = 0
+    started_at: datetime | None = None
+    detail: str = ""
+
+
+class ServiceStatus(Frozen):
+    """One service of what is live."""
+
+    name: str
+    kind: str
+    url: str | None = None
+    wanted: int = 0
+    healthy: int = 0
+    state: str = ""
+    """`live`, `degraded`, `down`, `scheduled`, `served`, `stopped` or `skipped`."""
+    detail: str = ""
+    """For a scheduled job its next run."""
+
+
+class EnvironmentView(Frozen):
+    """One environment."""
+
+    project: str
+    environment: str
+    origin: str = ""
+    release: str = ""
+    live_since: datetime | None = None
+    commit: str = ""
+    deploying: str = ""
+    """Id of the deploy that runs now."""
+    watched_until: datetime | None = None
+    services: tuple[ServiceStatus, ...] = ()
+    addons: tuple[str, ...] = ()
+
+
+class ReleaseView(Frozen):
+    """One release."""
+
+    id: str
+    state: str
+    created_at: datetime
+    created_by: str = ""
+    live_at: datetime | None = None
+    commit: str = ""
+    dirty: bool = False
+    message: str = ""
+    blueprint: str = ""
+    services: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class EventView(Frozen):
+    """One thing that happened."""
+
+    seq: int
+    at: datetime
+    project: str = ""
+    environment: str = ""
+    kind: str
+    actor: str = ""
+    subject: str = ""
+    text: str = ""
+    data: dict[str, Any] = {}
+
+
+class VariableView(Frozen):
+    """One variable of a service, without its value."""
+
+    service: str
+    key: str
+    origin: str
+    """`file`, `group <name>`, `generated`, `set`, `reference` or `missing`."""
+    version: int = 0
+    set_by: str = ""
+    set_at: datetime | None = None
+    value: str | None = None
+    """Only for plain values of the file, or when revealed."""
+
+
+class SecretVersion(Frozen):
+    """One version of a variable, without its value."""
+
+    name: str
+    version: int
+    state: str
+    source: str
+    created_at: datetime
+    created_by: str
+    note: str = ""
+
+
+class CronView(Frozen):
+    """One scheduled job."""
+
+    service: str
+    schedule: str
+    timezone: str = "UTC"
+    next: datetime | None = None
+    last: datetime | None = None
+    status: str = ""
+    code: int | None = None
+    detail: str = ""
+
+
+class CronRunView(Frozen):
+    """One run of a scheduled job."""
+
+    id: str
+    service: str
+    release: str
+    trigger: str
+    status: str
+    scheduled_for: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    code: int | None = None
+    detail: str = ""
+
+
+class DeployView(Frozen):
+    """One deploy."""
+
+    id: str
+    project: str
+    environment: str
+    kind: str
+    status: str
+    actor: str = ""
+    requested_at: datetime
+    finished_at: datetime | None = None
+    result: dict[str, Any] | None = None
