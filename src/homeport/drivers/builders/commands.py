@@ -17,16 +17,16 @@ _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 _BUILTIN = {"export", "set", "source", ".", "eval", "exec", "if", "for", "while", "case", "test", "[", "unset", "alias", "trap", "ulimit", "umask", "exit", "wait", "read", "local"}  # fmt: skip  # noqa: E501
 
 _NODE_QUIET = {
-    "--no-audit", "--audit=false", "--no-fund", "--fund=false", "--prefer-offline", "--silent", "-s", "--quiet", "-q",
-    "--no-progress",
-    "--verbose",
-    "--loglevel=error", "--loglevel=warn", "--include=dev", "--also=dev", "--production=false", "--non-interactive", "--no-update-notifier",
+    "--no-audit", "--audit=false", "--no-fund", "--fund=false", "--prefer-offline", "--silent", "-s", "--quiet", "-q", "--verbose",
+    "--no-progress", "--loglevel=error", "--loglevel=warn", "--include=dev", "--also=dev", "--production=false", "--non-interactive",
+    "--no-update-notifier",
 }  # fmt: skip
 """Change what is printed or are the default here; the same packages are installed."""
 _NODE_KEPT = {
-    "--legacy-peer-deps", "--force", "-f", "--frozen-lockfile", "--no-frozen-lockfile", "--immutable", "--ignore-scripts", "--omit=optional",
-    "--no-optional", "--ignore-engines", "--strict-peer-dependencies=false", "--shamefully-hoist", "--no-package-lock", "--no-save",
-    "--ignore-optional", "--network-timeout=100000", "--omit=dev", "--production", "--only=production", "--prod", "-P", "--ignore-platform",
+    "--legacy-peer-deps", "--force", "-f", "--frozen-lockfile", "--no-frozen-lockfile", "--immutable", "--ignore-scripts",
+    "--omit=optional", "--no-optional", "--ignore-engines", "--strict-peer-dependencies=false", "--shamefully-hoist", "--no-package-lock",
+    "--no-save", "--ignore-optional", "--network-timeout=100000", "--omit=dev", "--production", "--only=production", "--prod", "-P",
+    "--ignore-platform",
 }  # fmt: skip
 """Are passed on to the tool."""
 _PIP_QUIET = {"--no-cache-dir", "--upgrade", "-U", "--quiet", "-q", "-qq", "--disable-pip-version-check", "--no-input", "--user", "--prefer-binary", "--break-system-packages", "--no-warn-script-location", "--progress-bar=off", "-v", "--verbose", "--system", "--root-user-action=ignore"}  # fmt: skip  # noqa: E501

@@ -27,7 +27,9 @@ class Tools(Frozen):
     folders: tuple[Path, ...] = ()
     """Folders of package managers and Node, in order."""
     cache: Path
-    """Home, temporary files and download caches of the account that builds."""
+    """Home and download caches of the account that builds."""
+    temporary: Path
+    """Temporary files of this one build; its name also tells this build's processes from others."""
     network: dict[str, str] = {}
     berry: bool = False
     """Whether `yarn` is version 2 or newer."""
@@ -48,7 +50,7 @@ class Tools(Frozen):
             "UV_CACHE_DIR": str(cache / "uv"),
             "PIP_CACHE_DIR": str(cache / "pip"),
             "XDG_CACHE_HOME": str(cache / "xdg"),
-            "TMPDIR": str(cache / "tmp"),
+            "TMPDIR": str(self.temporary),
             **self.network,
             **({"VIRTUAL_ENV": str(venv)} if venv else {}),
             **{name: value for name, value in env.items() if "\0" not in value},

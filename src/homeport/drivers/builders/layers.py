@@ -91,7 +91,8 @@ class LayerStore:
         with locked(self.folder / f".{key}.lock", cancelled):
             if not self.ready(key):
                 remove_tree(target)
-                target.mkdir(mode=0o755)
+                target.mkdir()
+                target.chmod(0o755)
                 with runner(target) as running:
                     self._make(target, step, manifests, tools, env, running)
         return target

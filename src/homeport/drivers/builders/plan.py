@@ -91,7 +91,7 @@ class Planner:
 
     def plan(self, given: BuildRequest) -> BuildPlan:
         """Decide the build of one service. Raises UnknownLanguage."""
-        root = inside(given.definition.root, given.service, "the root folder")
+        root = inside(_context(given.definition), given.service, "the root folder")
         request = given.model_copy(update={"definition": given.definition.model_copy(update={"root": root})})
         definition = request.definition
         manifest = read_manifest(request.source, request.source_digest)
@@ -101,7 +101,12 @@ class Planner:
             )
         tree = FolderTree(request.source)
         recipe = detect(tree, definition, request.service, request.env)
-        recipe = recipe.model_copy(update={"publish": inside(recipe.publish, request.service, "the publish folder")})
+        recipe = recipe.model_copy(
+            update={
+                "publish": inside(recipe.publish, request.service, "the publish folder"),
+                "folder": inside(recipe.folder, request.service, "the working folder"),
+            }
+        )
         if recipe.python is not None and not _installs_python(recipe):
             recipe = recipe.model_copy(update={"steps": (PythonInstall(line="create the virtual environment"), *recipe.steps)})
         python, node, tools = self._toolchains(recipe)
@@ -188,6 +193,12 @@ class Planner:
             "user": request.user,
         }
         return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()
+
+
+def _context(definition: Service) -> str:
+    """The folder that a service is built in: its root, or the context of its Dockerfile."""
+    containers = definition.build.builder == "dockerfile" or definition.build.runtime.lower() == "docker"
+    return definition.build.context if containers and definition.build.context else definition.root
 
 
 def _installs_python(recipe: Recipe) -> bool:

@@ -21,7 +21,7 @@ from homeport.drivers.builders.plan import BuildPlan, Planner
 from homeport.drivers.builders.recipe import Command, NodeInstall, PythonInstall
 from homeport.drivers.builders.run import Runner, StepFailed
 from homeport.drivers.builders.tree import clear, keep_site, place, published, tree_digest
-from homeport.drivers.files import copy_tree, freeze, give, locked, remove_tree, write_atomic
+from homeport.drivers.files import copy_tree, freeze, give, locked, remove_tree, world_reachable, write_atomic
 from homeport.drivers.sources.snapshot import digest_of
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.release import Artifact
@@ -85,16 +85,21 @@ class ProcessBuilder:
             log(f"note: {note}")
         tools = self._prepare(plan, log)
         try:
-            artifact = self._attempt(plan, tools, log, cancelled)
+            artifact = self._try_twice(plan, tools, log, cancelled)
         except StepFailed as failure:
-            if not plan.shares_packages or not any(word in line.lower() for line in failure.tail for word in _DENIED):
-                raise self._failed(plan, failure) from None
-            log("a build step changes installed packages: building again with packages of its own")
-            artifact = self._attempt(plan.private(), tools, log, cancelled)
+            raise BuildFailed(service=plan.request.service, why=failure.why, tail=failure.tail) from None
+        finally:
+            remove_tree(tools.temporary)
         return self._record(plan, artifact, time.monotonic() - started)
 
-    def _failed(self, plan: BuildPlan, failure: StepFailed) -> BuildFailed:
-        return BuildFailed(service=plan.request.service, why=failure.why, tail=failure.tail)
+    def _try_twice(self, plan: BuildPlan, tools: Tools, log: Log, cancelled: Callable[[], bool]) -> Artifact:
+        try:
+            return self._attempt(plan, tools, log, cancelled)
+        except StepFailed as failure:
+            if not plan.shares_packages or not any(word in line.lower() for line in failure.tail for word in _DENIED):
+                raise
+        log("a build step changes installed packages: building again with packages of its own")
+        return self._attempt(plan.private(), tools, log, cancelled)
 
     def _prepare(self, plan: BuildPlan, log: Log) -> Tools:
         """Install the toolchains that are chosen and not there yet."""
@@ -105,12 +110,24 @@ class ProcessBuilder:
             for tool in plan.node_tools:
                 folders.append(self.toolchains.prepare_node_tool(tool, plan.node))
             folders.append(self.toolchains.prepare_node(plan.node))
-        cache = self.cache / ("own" if plan.request.user is None else str(plan.request.user))
-        for name in ("home", "tmp"):
-            (cache / name).mkdir(parents=True, exist_ok=True)
-        if plan.request.user is not None and cache.stat().st_uid != plan.request.user:
-            give(cache, plan.request.user)
+        user = plan.request.user
+        cache = self.cache / ("own" if user is None else str(user))
+        temporary = cache / "tmp" / plan.key[:16]
+        for folder in (cache / "home", temporary):
+            folder.mkdir(parents=True, exist_ok=True)
+        cache.chmod(0o700)
+        if user is not None:
+            if not world_reachable(self.artifacts.parent):
+                raise BuildFailed(
+                    service=plan.request.service,
+                    why=f"{self.artifacts.parent} cannot be reached by the account that builds and runs this project",
+                    fix="Put the home where every account may pass (such as /var/lib/homeport), or `chmod o+x` the folders above it.",
+                )
+            for folder in (cache, cache / "home", cache / "tmp", temporary):
+                if folder.stat().st_uid != user:
+                    os.chown(folder, user, user)
         return Tools(
+            temporary=temporary,
             uv=self.toolchains.uv,
             python=plan.python.executable if plan.python else None,
             folders=tuple(folders),
@@ -124,6 +141,8 @@ class ProcessBuilder:
         remove_tree(target)
         app = target / "app"
         app.mkdir(parents=True)
+        for folder in (target, app):
+            folder.chmod(0o755)
         request = plan.request
         layers = self._layers(plan, tools, log, cancelled)
         place(request.source, app, plan.files, link=not plan.works)
@@ -133,7 +152,7 @@ class ProcessBuilder:
         venv = next((layer / "venv" for step, layer in layers if isinstance(step, PythonInstall)), None)
         if plan.works:
             venv = self._work(plan, tools, app, here, venv, log, cancelled) or venv
-        if isinstance(request.definition, StaticService):
+        if isinstance(request.definition, StaticService) or plan.recipe.publish:
             return self._finish_site(plan, target, here)
         linked += [path for path in self._own_packages(plan, here) if path not in linked]
         return self._describe(plan, tools, app, here, venv, tuple(str(path.relative_to(app)) for path in linked))
@@ -146,16 +165,17 @@ class ProcessBuilder:
             if not self.layers.ready(key):
                 log(f"installing dependencies: {step.line}")
             folder = self.layers.ensure(
-                key, step, manifests, tools, plan.request.env, lambda folder: self._runner(plan, folder, log, cancelled), cancelled
+                key, step, manifests, tools, plan.request.env, lambda folder: self._runner(plan, folder, tools, log, cancelled), cancelled
             )
             found.append((step, folder))
         return found
 
-    def _runner(self, plan: BuildPlan, folder: Path, log: Log, cancelled: Callable[[], bool]) -> Runner:
+    def _runner(self, plan: BuildPlan, folder: Path, tools: Tools, log: Log, cancelled: Callable[[], bool]) -> Runner:
         request = plan.request
+        places = (folder, tools.temporary)
         return Runner(
-            id=folder.name, service=request.service, limits=request.limits, user=request.user, log=log, cancelled=cancelled, folder=folder
-        )  # fmt: skip
+            id=plan.key, service=request.service, limits=request.limits, user=request.user, log=log, cancelled=cancelled, places=places
+        )
 
     def _lay(self, here: Path, step: NodeInstall | PythonInstall, layer: Path, plan: BuildPlan) -> Path:
         """Put a layer's folder where the service looks for it: a link, or a copy that build steps may add to."""
@@ -178,7 +198,7 @@ class ProcessBuilder:
         own = here / ".venv" if plan.python is not None and venv is None else None
         if request.user is not None:
             give(app, request.user)
-        with self._runner(plan, app, log, cancelled) as runner:
+        with self._runner(plan, app, tools, log, cancelled) as runner:
             if own is not None:
                 remove_tree(own)
             for step in plan.steps:
@@ -248,8 +268,9 @@ class ProcessBuilder:
         return Artifact(
             id=plan.key,
             folder=str(app),
-            root=plan.request.definition.root,
+            root="/".join(part for part in (plan.request.definition.root, plan.recipe.folder) if part),
             command=plan.recipe.command,
+            port=plan.recipe.port,
             path=tuple(programs),
             env=env,
             linked=linked,

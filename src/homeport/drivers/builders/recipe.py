@@ -65,6 +65,10 @@ class Recipe(Frozen):
     """For static services: folder of the files, relative to the service's root."""
     command: tuple[str, ...] | str = ""
     """Start command that a Dockerfile or framework gave."""
+    folder: str = ""
+    """Working folder of the start command, relative to the service's root."""
+    port: int | None = None
+    """Port that a Dockerfile exposes, when its command does not take PORT."""
     env: dict[str, str] = {}
     """Variables of a Dockerfile's ENV."""
     notes: tuple[str, ...] = ()

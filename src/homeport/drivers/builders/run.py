@@ -82,9 +82,18 @@ class Runner:
     """Runs the steps of one build under one deadline. Steps run in order; each is over, with its children, when `run` returns."""
 
     def __init__(
-        self, *, id: str, service: str, limits: BuildLimits, user: int | None, log: Log, cancelled: Callable[[], bool], folder: Path
+        self,
+        *,
+        id: str,
+        service: str,
+        limits: BuildLimits,
+        user: int | None,
+        log: Log,
+        cancelled: Callable[[], bool],
+        places: tuple[Path, Path],
     ) -> None:
-        self.service, self.limits, self.user, self.folder = service, limits, user, folder
+        """`places` are the folder that is worked in and the build's TMPDIR: both tell which processes belong to it."""
+        self.service, self.limits, self.user, self.places = service, limits, user, places
         self.cancelled, self.lines = cancelled, Lines(log)
         self.ends_at = time.monotonic() + limits.time.total_seconds()
         self.group: Group | None = None
@@ -191,13 +200,14 @@ class Runner:
         self._sweep()
 
     def _sweep(self) -> None:
-        """End what a step left behind: by control group, else whatever works in the build's folder."""
+        """End what a step left behind: by control group, else whatever works in the build's folder or has its TMPDIR."""
         if self.group is not None:
             self.group.kill()
             return
-        for process in psutil.process_iter(["pid"]):
+        folder, temporary = self.places
+        for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if Path(process.cwd()).is_relative_to(self.folder):
+                if Path(process.cwd()).is_relative_to(folder) or process.environ().get("TMPDIR") == str(temporary):
                     process.kill()
 
     def _judge(self, code: int, shown: str) -> None:

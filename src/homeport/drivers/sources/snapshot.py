@@ -15,7 +15,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from homeport.drivers.files import copy_file, link_or_copy, locked, remove_tree, sync_folder, write_atomic
@@ -100,14 +100,16 @@ class SnapshotStore:
         part.mkdir()
         earlier = {(e.content, e.kind): path for path, e in self.manifest(previous).items() if e.kind != "l"}
         try:
-            made: set[str] = {""}
+            made: set[str] = {"", "."}
             for path, entry in manifest.items():
                 parent = path.rpartition("/")[0]
                 if parent not in made:
                     (part / parent).mkdir(parents=True, exist_ok=True)
-                    made.add(parent)
+                    made.update(str(folder) for folder in (PurePosixPath(parent), *PurePosixPath(parent).parents))
                 self._copy_one(root / path, part / path, entry, earlier.get((entry.content, entry.kind)), previous)
             self._save_manifest(target.name, manifest)
+            for folder in sorted(made):
+                (part / folder).chmod(0o755)
             try:
                 part.rename(target)
             except OSError:

@@ -56,6 +56,7 @@ class Installer:
         part = target.with_name(f".{target.name}.part")
         remove_tree(part)
         part.mkdir(parents=True)
+        part.chmod(0o755)
         try:
             fill(part)
             part.rename(target)
@@ -107,6 +108,7 @@ class Installer:
                 errors="replace",
                 timeout=INSTALL_TIMEOUT,
                 check=False,
+                umask=0o022,
             )
         except subprocess.TimeoutExpired as error:
             raise ToolchainUnavailable(name=label, why=f"installing it took longer than {INSTALL_TIMEOUT:.0f} s") from error
