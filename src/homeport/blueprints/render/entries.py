@@ -10,7 +10,7 @@ from homeport.blueprints.commands import command_line
 from homeport.model.addon import AddOn, IpRule, Postgres
 from homeport.model.env import Env, EnvGroup, EnvValue, PlainValue
 from homeport.model.reading import Loss
-from homeport.model.service import PushTrigger, Service, ServiceBase, StaticService
+from homeport.model.service import PushTrigger, Service, StaticService
 from homeport.model.spec import Spec
 
 RUNTIMES = ("docker", "elixir", "go", "image", "node", "python", "ruby", "rust")
@@ -36,6 +36,13 @@ class Entries:
 
     def lose(self, path: str, reason: str) -> None:
         self.losses.append(Loss(path=path, reason=reason))
+
+    def folder(self, at: str, path: str) -> str:
+        """A path of the repository; one outside of it cannot be said."""
+        if path.startswith(("..", "/")) or "://" in path:
+            self.lose(at, f"{path[:60]} lies outside of the repository")
+            return ""
+        return path
 
     def resources(self, pieces: tuple[dict[str, Service], dict[str, AddOn], dict[str, EnvGroup]]) -> dict[str, Any]:
         """The lists of one environment, empty ones left out."""
@@ -87,9 +94,9 @@ class Entries:
             return ""
         return region
 
-    def _common(self, at: str, name: str, service: ServiceBase) -> dict[str, Any]:
+    def _common(self, at: str, name: str, service: Service) -> dict[str, Any]:
         entry: dict[str, Any] = {}
-        self._put(entry, "rootDir", service.root)
+        self._put(entry, "rootDir", self.folder(f"{at}.root", service.root))
         self._put(entry, "repo", service.repository)
         for trigger in service.triggers:
             if isinstance(trigger, PushTrigger):
@@ -102,6 +109,9 @@ class Entries:
         variables: list[dict[str, Any]] = [{"fromGroup": group} for group in service.env_groups]
         preview = _below(self.preview, "services", name, "env")
         variables += self._variables(f"{at}.env", service.env, preview)
+        port = service.port if service.kind in ("web", "private") else None
+        if port is not None and service.build.builder in ("image", "dockerfile") and "PORT" not in service.env:
+            variables.append({"key": "PORT", "value": str(port)})
         self._put(entry, "envVars", variables)
         return entry
 
@@ -114,8 +124,8 @@ class Entries:
             self._put(entry, "dockerCommand", command)
         elif entry["runtime"] == "docker":
             self._put(entry, "registryCredential", credential)
-            self._put(entry, "dockerfilePath", build.dockerfile)
-            self._put(entry, "dockerContext", build.context)
+            self._put(entry, "dockerfilePath", self.folder(f"{at}.build.dockerfile", build.dockerfile))
+            self._put(entry, "dockerContext", self.folder(f"{at}.build.context", build.context))
             self._put(entry, "dockerCommand", command)
         else:
             steps = build.command if build.builder == "command" else " && ".join(part for part in (build.install, build.command) if part)
@@ -188,7 +198,7 @@ class Entries:
         entry: dict[str, Any] = {"runtime": "static"}
         build = service.build
         self._put(entry, "buildCommand", " && ".join(part for part in (build.install, build.command) if part))
-        self._put(entry, "staticPublishPath", service.publish)
+        self._put(entry, "staticPublishPath", self.folder(f"{at}.publish", service.publish))
         self._put(entry, "domains", [domain.host for domain in service.domains])
         if service.previews.generation:
             entry["previews"] = {"generation": service.previews.generation}

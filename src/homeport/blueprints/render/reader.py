@@ -11,8 +11,9 @@ from homeport.blueprints.dialect import open_blueprint, validation_problems
 from homeport.blueprints.document import invalid, parse_yaml
 from homeport.blueprints.naming import Names, bare_name
 from homeport.blueprints.overrides import merge_diff
+from homeport.blueprints.render.addons import read_database
 from homeport.blueprints.render.env import Context, Resources, read_variables
-from homeport.blueprints.render.services import read_database, read_service
+from homeport.blueprints.render.services import read_service
 from homeport.blueprints.source import SourceTree
 from homeport.blueprints.view import Ledger, View
 from homeport.model.base import slug

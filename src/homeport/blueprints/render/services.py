@@ -7,11 +7,11 @@ from typing import Any, Literal, cast
 
 from homeport.blueprints.commands import fixed_port
 from homeport.blueprints.naming import Names
+from homeport.blueprints.render.addons import PLAN, REGION, read_ip_rules, read_key_value
 from homeport.blueprints.render.env import Context, Resources, Variables, read_variables
 from homeport.blueprints.view import View
-from homeport.model.addon import IpRule, Postgres, Redis
 from homeport.model.base import parse_size
-from homeport.model.env import Env, PlainValue
+from homeport.model.env import PlainValue
 from homeport.model.route import Match, Redirect, Rewrite, Route, SetHeaders, ToUrl
 from homeport.model.service import (
     Build,
@@ -33,8 +33,6 @@ from homeport.model.service import (
 )
 from homeport.model.service import Resources as Limits
 
-REGION = "services run where this Homeport runs; the region is kept for converting"
-PLAN = "sets the memory and cpu of an instance, by the operator's table of sizes"
 GIB = 1 << 30
 LANGUAGES = ("node", "python", "python3", "ruby", "go", "rust", "elixir", "java", "php", "bun", "deno", "docker", "image", "static")
 PROGRAM_ONLY = (
@@ -65,7 +63,7 @@ def read_service(view: View, context: Context, into: Resources) -> None:
         return
     if kind in ("redis", "keyvalue"):
         name = context.addons.claim(title)
-        into.addons[name] = _key_value(view, title, name)
+        into.addons[name] = read_key_value(view, title, name)
         return
     name = context.services.claim(title)
     service = _service(view, kind, title, name, context, into)
@@ -97,16 +95,17 @@ def _service(view: View, kind: str, title: str, name: str, context: Context, int
     if static:
         return _static(view, common, name, variables, into)
     common["build"], common["command"] = _build(view, runtime)
-    common["env"] = _without_port(variables, runtime)
+    port = _take_port(kind, variables, common["build"], common["command"])
+    common["env"] = variables.env
     common["resources"] = Limits(plan=view.text("plan", reason=PLAN).lower())
     if kind == "cron":
         return _cron(view, common)
     common |= _running(view)
     if kind == "web":
-        return _web(view, common)
+        return _web(view, common, port)
     if kind in ("pserv", "private"):
         health = _health(view)
-        return PrivateService(**common, health=health, port=_port(common))
+        return PrivateService(**common, health=health, port=port)
     if kind == "worker":
         view.ignored("healthCheckPath", reason="a worker answers no requests")
         view.ignored("domain", "domains", "renderSubdomainPolicy", "ipAllowList", reason="a worker has no address")
@@ -154,7 +153,7 @@ def _build(view: View, runtime: str) -> tuple[Build, str]:
         view.ignored("buildCommand", "dockerfilePath", "dockerContext", reason="an image that exists is not built")
         if not image:
             view.problem("runtime" if "runtime" in view else "env", "runtime image needs `image: {url: …}`")
-        return Build(builder="image", image=image, runtime=runtime, registry_credentials=credentials), docker_command or start
+        return Build(builder="image", image=image, registry_credentials=credentials), docker_command or start
     if runtime == "docker" or (not runtime and (dockerfile or docker_command)):
         if command:
             view.ignored("buildCommand", reason="the Dockerfile says how it is built")
@@ -162,7 +161,7 @@ def _build(view: View, runtime: str) -> tuple[Build, str]:
             view.ignored("startCommand", reason="dockerCommand says how a Docker service starts")
         elif start:
             view.approximated("startCommand", reason="read as dockerCommand, which is Render's name for a Docker service")
-        build = Build(builder="dockerfile", dockerfile=dockerfile, context=context, runtime=runtime, registry_credentials=credentials)
+        build = Build(builder="dockerfile", dockerfile=dockerfile, context=context, registry_credentials=credentials)
         return build, docker_command or start
     unused = "only a Docker service has this; the runtime is " + (runtime or "detected")
     view.ignored("dockerfilePath", "dockerContext", reason=unused)
@@ -276,38 +275,31 @@ def _health(view: View) -> HealthCheck | None:
     return HealthCheck(path=path if path.startswith("/") else f"/{path}") if path else None
 
 
-def _without_port(variables: Variables, runtime: str) -> Env:
-    """A native service reads `PORT` from its environment, and there Homeport's own choice stands."""
+def _take_port(kind: str, variables: Variables, build: Build, command: str) -> int | None:
+    """The port a program insists on: written in its start command, or given to a container as `PORT`. A native program reads
+    `PORT` from its environment, and there Homeport's own choice stands. Takes `PORT` out of the variables."""
     given = variables.env.get("PORT")
-    if not isinstance(given, PlainValue) or runtime in ("docker", "image"):
-        return variables.env
-    if given.value.isdigit():
+    number = int(given.value) if isinstance(given, PlainValue) and re.fullmatch(r"\d{1,5}", given.value) else 0
+    listens = kind in ("web", "pserv", "private") and 1 <= number <= 65535
+    contained = build.builder in ("image", "dockerfile")
+    if listens:
+        variables.env = {key: value for key, value in variables.env.items() if key != "PORT"}
         item = variables.places.get("PORT")
-        if item is not None:
+        if item is not None and not contained:
             item.approximated("key", "value", reason="Homeport chooses the port of each instance and tells it as PORT")
-        return {key: value for key, value in variables.env.items() if key != "PORT"}
-    return variables.env
+    fixed = fixed_port(command)
+    return fixed if fixed is not None else number if listens and contained else None
 
 
-def _port(common: dict[str, Any]) -> int | None:
-    """The port a program insists on: written in its start command, or given to a container as PORT."""
-    if (fixed := fixed_port(common["command"])) is not None:
-        return fixed
-    given = common["env"].get("PORT")
-    if isinstance(given, PlainValue) and given.value.isdigit() and 1 <= int(given.value) <= 65535:
-        return int(given.value)
-    return None
-
-
-def _web(view: View, common: dict[str, Any]) -> WebService:
-    allowed, notes = _ip_rules(view)
+def _web(view: View, common: dict[str, Any], port: int | None) -> WebService:
+    allowed, notes = read_ip_rules(view)
     if any(rule.description for rule in notes):
         common["extensions"] = {"render": {"ipAllowList": {rule.source: rule.description for rule in notes if rule.description}}}
     view.ignored("staticPublishPath", "headers", "routes", reason="only a static site has this; the runtime is not static")
     return WebService(
         **common,
         health=_health(view),
-        port=_port(common),
+        port=port,
         domains=_domains(view),
         default_domain=_default_domain(view),
         maintenance=_maintenance(view),
@@ -327,26 +319,6 @@ def _default_domain(view: View) -> bool:
 def _maintenance(view: View) -> Maintenance:
     inner = view.view("maintenanceMode")
     return Maintenance(enabled=bool(inner.flag("enabled", False)), page=inner.text("uri"))
-
-
-def _ip_rules(view: View) -> tuple[tuple[str, ...] | None, list[IpRule]]:
-    if "ipAllowList" not in view or view.raw("ipAllowList") is None:
-        return None, []
-    rules = []
-    raw = view.raw("ipAllowList")
-    if isinstance(raw, list) and all(isinstance(item, str) for item in raw):
-        view.approximated("ipAllowList", reason="Render wants `- source: …`; each text is read as a source")
-        rules = [IpRule(source=item) for item in raw]
-        if not raw:
-            view.honoured("ipAllowList")
-        return tuple(raw), rules
-    for item in view.views("ipAllowList"):
-        source = item.text("source")
-        if not source:
-            item.problem(None, "an entry needs its `source`, a network such as 203.0.113.0/24")
-            continue
-        rules.append(IpRule(source=source, description=item.text("description")))
-    return tuple(rule.source for rule in rules), rules
 
 
 def _cron(view: View, common: dict[str, Any]) -> CronService:
@@ -371,7 +343,7 @@ def _static(view: View, common: dict[str, Any], name: str, variables: Variables,
         publish = publish[len(root) + 1 :]
     view.ignored("plan", reason="files are served by the edge, which has no size")
     view.ignored(*PROGRAM_ONLY, reason="a static site runs no program")
-    allowed, _ = _ip_rules(view)
+    allowed, _ = read_ip_rules(view)
     into.routes += _headers(view, name) + _routes(view, name)
     return StaticService(
         **common,
@@ -412,58 +384,3 @@ def _routes(view: View, service: str) -> list[Route]:
             action = ToUrl(url=target) if target.startswith(("http://", "https://")) else Rewrite(to=target)
         found.append(Route(service=service, match=Match(path=source, syntax="glob"), action=action))
     return found
-
-
-def _key_value(view: View, title: str, name: str) -> Redis:
-    policy = view.text("maxmemoryPolicy")
-    if policy not in Redis.model_fields["eviction"].annotation.__args__:  # type: ignore[union-attr]
-        view.problem("maxmemoryPolicy", f"{policy[:40]!r} is no eviction policy", fix="Use noeviction, allkeys-lru, volatile-ttl, …")
-        policy = ""
-    allowed, rules = _ip_rules(view)
-    view.ignored("region", reason=REGION)
-    view.ignored("runtime", "env", "numInstances", "autoDeploy", reason="a key-value store has no such setting")
-    return Redis(
-        title=Names.title(title, name),
-        plan=view.text("plan", reason=PLAN).lower(),
-        preview_plan=view.text("previewPlan"),
-        eviction=cast("Any", policy),
-        ip_allow_list=tuple(rules) if allowed else None,
-        region=str(view.raw("region") or ""),
-    )
-
-
-def read_database(view: View, context: Context, into: Resources) -> None:
-    """One entry of `databases`."""
-    title = view.text("name")
-    if not title:
-        view.problem(None, "a database needs a `name`")
-        return
-    name = context.addons.claim(title)
-    allowed, rules = _ip_rules(view)
-    size = view.integer("diskSizeGB", low=1, high=1 << 20)
-    preview_size = view.integer("previewDiskSizeGB", low=1, high=1 << 20)
-    if preview_size is not None:
-        into.in_preview("addons", name, "disk", value=f"{preview_size}GiB")
-    availability = view.view("highAvailability").flag("enabled", False)
-    if availability:
-        view.approximated("highAvailability", reason="a streaming replica is kept beside the primary; it is promoted by hand")
-    version = view.text("postgresMajorVersion")
-    if version and not re.fullmatch(r"\d{1,2}(\.\d+)?", version):
-        view.problem("postgresMajorVersion", f"{version[:40]!r} is no version of PostgreSQL", fix='Write `postgresMajorVersion: "16"`.')
-    view.ignored("region", reason=REGION)
-    replicas = tuple(item.text("name") for item in view.views("readReplicas"))
-    into.addons[name] = Postgres(
-        title=Names.title(title, name),
-        plan=view.text("plan", reason=PLAN).lower(),
-        preview_plan=view.text("previewPlan") or view.text("previewEnvironmentPlan"),
-        version=version,
-        database=view.text("databaseName"),
-        user=view.text("user"),
-        region=str(view.raw("region") or ""),
-        disk=None if size is None else size * GIB,
-        disk_autoscaling=view.flag("storageAutoscalingEnabled"),
-        high_availability=bool(availability),
-        ip_allow_list=tuple(rules) if allowed else None,
-        replicas=len(replicas),
-        replica_names=tuple(name for name in replicas if name),
-    )
