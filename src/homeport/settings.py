@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from homeport.home import home_of
 from homeport.model.base import Frozen
 
 _NETWORK = (
@@ -22,7 +23,7 @@ class Settings(Frozen):
     """Where this home lies and which ports it uses. Each field is read from the variable named in its docstring."""
 
     home: Path
-    """`HOMEPORT_HOME`: all state. Default `~/.homeport`."""
+    """`HOMEPORT_HOME`: all state. Default `/var/lib/homeport` for root, `~/.homeport` for others."""
     edge_port: int = Field(default=8080, ge=1, le=65535)
     """`HOMEPORT_EDGE_PORT`: TCP port of the edge."""
     edge_address: str = "127.0.0.1"
@@ -52,6 +53,6 @@ class Settings(Frozen):
             for field in cls.model_fields
             if field not in {"home", "network"} and (name := f"HOMEPORT_{field.upper()}") in given and given[name]
         }
-        home = Path(given.get("HOMEPORT_HOME") or Path(given.get("HOME") or "~").expanduser() / ".homeport").expanduser().absolute()
+        home = home_of(given)
         network = {name: given[name] for upper in _NETWORK for name in (upper, upper.lower()) if given.get(name)}
         return cls.model_validate({"home": home, "network": network, **values})

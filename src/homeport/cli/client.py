@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from homeport.cli.errors import CliError
+from homeport.home import home_of
 
 START_WITHIN = 30.0
 """Seconds a control plane may take until it answers."""
@@ -23,8 +24,8 @@ PATIENCE = 30.0
 
 
 def home() -> Path:
-    """The home this command is about: `HOMEPORT_HOME`, else `~/.homeport`."""
-    return Path(os.environ.get("HOMEPORT_HOME") or Path.home() / ".homeport").expanduser().absolute()
+    """The home this command is about."""
+    return home_of(os.environ)
 
 
 class Client:

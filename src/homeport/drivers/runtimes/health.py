@@ -119,7 +119,7 @@ class HealthProber:
         The detail tells these apart. `tail` gives the log lines that a verdict which is not well carries.
         """
         allowed = (deadline or check.deadline or DEADLINE).total_seconds()
-        longest = min(INTERVAL, *(pause.total_seconds() for pause in (check.interval, check.start_interval) if pause))
+        longest = min([INTERVAL, *(pause.total_seconds() for pause in (check.interval, check.start_interval) if pause)])
         begun = time.monotonic()
         pause = FIRST_PAUSE
         while True:

@@ -244,11 +244,11 @@ def _become(order: dict[str, object], user: int | None, kernel: _Kernel) -> None
 
 def _execute(argv: list[str], env: dict[str, str], search: list[str]) -> None:
     """execvpe over the given folders; a script without `#!` is run by /bin/sh, as a shell would."""
-    import signal
+    import _signal  # type: ignore[import-not-found]  # built in: by now this account may not read the interpreter's own files
 
-    for name in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(name, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for name in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(name, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     program = argv[0]
     candidates = [program] if "/" in program else [f"{folder}/{program}" for folder in search]
     refused: OSError = FileNotFoundError(2, "No such file or directory", program)
