@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,9 @@ from homeport.store.instances import InstanceRow
 
 START_DEADLINE = timedelta(seconds=60)
 """How long a new instance may take to become well when its file does not say."""
+
+GONE_WITHIN = 60.0
+"""Seconds an instance that is being stopped may still take."""
 
 SETTLE = timedelta(milliseconds=500)
 """A worker that is still there after this counts as started."""
@@ -40,10 +44,26 @@ def start_candidates(platform: Platform, release: Release) -> list[str]:
         if needs_process(release.spec.services[service])
         for ordinal in range(count)
     ]
+    ids = [row.id for row in rows]
+    platform.store.instances.revive(ids)
+    _wait_for_the_gone(platform, release, ids)
     platform.store.instances.add(rows)
     current = {row.id: row for row in platform.store.instances.list(release.project, release.environment, number=release.number)}
     start_rows(platform, release, [current[row.id] for row in rows])
     return [row.id for row in rows]
+
+
+def _wait_for_the_gone(platform: Platform, release: Release, ids: list[str]) -> None:
+    """Instances of an earlier life of this release that are being stopped right now must be gone before they start again."""
+    until = time.monotonic() + GONE_WITHIN
+    while time.monotonic() < until:
+        rows = platform.store.instances.list(release.project, release.environment, number=release.number, role="retiring")
+        leaving = [row for row in rows if row.id in ids]
+        if not leaving:
+            return
+        for row in leaving:
+            platform.runtime.stop(row.id)
+        time.sleep(0.05)
 
 
 def start_rows(platform: Platform, release: Release, rows: Sequence[InstanceRow]) -> None:

@@ -51,6 +51,11 @@ class Instances:
                 if row.id not in known:
                     db.execute(insert(table).values(**row.__dict__))
 
+    def revive(self, ids: Sequence[str]) -> None:
+        """Warm rows become candidates again: their release is about to go live once more."""
+        with self.database.transaction() as db:
+            db.execute(update(table).where(table.c.id.in_(list(ids)), table.c.role == "warm").values(role="candidate", retire_at=None))
+
     def get(self, id: str) -> InstanceRow | None:
         with self.database.transaction() as db:
             row = db.execute(select(table).where(table.c.id == id)).mappings().first()
