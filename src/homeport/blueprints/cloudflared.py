@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from homeport.blueprints.document import parse_yaml
 from homeport.blueprints.naming import bare_name
-from homeport.blueprints.opening import duration, finish, open_file
+from homeport.blueprints.opening import broken_pattern, duration, finish, open_file
 from homeport.blueprints.source import SourceTree
 from homeport.blueprints.view import View
 from homeport.model.base import Duration, slug
@@ -178,7 +178,7 @@ def _rule(rule: View, number: int, last: bool, defaults: dict[str, Any], warning
     host, path = rule.text("hostname").strip(), rule.text("path")
     rule.ignored("rewrite", reason="reserved by cloudflared and without effect there")
     _check_host(rule, host, path, number, last)
-    if path and not _compiles(path):
+    if path and broken_pattern(path):
         rule.problem("path", f"rule #{number} has an invalid regular expression")
         return []
     origin = {**defaults, **_origin(rule.view("originRequest"))}
@@ -206,14 +206,6 @@ def _check_host(rule: View, host: str, path: str, number: int, last: bool) -> No
         )
     elif catches_all and not last:
         rule.problem(key, f"rule #{number} matches every request, so the rules after it would never be used", "Move it to the end.")
-
-
-def _compiles(pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError):
-        return False
-    return True
 
 
 def _service(rule: View, number: int, origin: dict[str, Any], warnings: list[str]) -> Action | None:

@@ -21,7 +21,7 @@ from homeport.blueprints.view import View, scalar_text
 from homeport.model.base import slug
 from homeport.model.env import Env, PlainValue
 from homeport.model.reading import Reading
-from homeport.model.route import Route
+from homeport.model.route import Route, SetHeaders
 from homeport.model.service import Build, FunctionService, ScheduleTrigger, Service, StaticService, WebService
 from homeport.model.spec import Spec
 
@@ -351,6 +351,11 @@ class _Site:
         )
         for rule in self.view.views("redirects" if "redirects" in self.view else "Redirects"):
             routes += rules.redirect_routes(rule, self.name, functions)
+        site = services[self.name]
+        redirects = [route for route in routes if not isinstance(route.action, SetHeaders)]
+        if redirects and rules.is_fallback(redirects[-1]) and isinstance(site, StaticService):
+            services[self.name] = site.model_copy(update={"single_page": True})
+            routes.remove(redirects[-1])
         for rule in self.view.views("headers" if "headers" in self.view else "Headers"):
             routes += rules.header_routes(rule, self.name, self.warnings)
         return routes
@@ -360,14 +365,16 @@ class _Site:
         found: dict[str, dict[str, Any]] = {}
         for name, settings in contexts.items():
             services = self._services(settings, False)
+            site, changed = spec.services[self.name], services[self.name]
+            if isinstance(site, StaticService) and isinstance(changed, StaticService):
+                services[self.name] = changed.model_copy(update={"single_page": site.single_page})
             patch = merge_diff(before, spec.model_copy(update={"services": services}).canonical())
             if patch:
                 found[name] = patch
         if self.development:
-            site = {**before["services"][self.name], **self.development}
-            for key in set(site) - set(WebService.model_fields):
-                site.pop(key)
-            found["development"] = merge_diff(before, {**before, "services": {**before["services"], self.name: site}})
+            merged = {**before["services"][self.name], **self.development}
+            served = {key: value for key, value in merged.items() if key in WebService.model_fields}
+            found["development"] = merge_diff(before, {**before, "services": {**before["services"], self.name: served}})
         return found
 
 

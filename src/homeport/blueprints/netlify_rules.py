@@ -43,6 +43,16 @@ def redirect_routes(rule: View, service: str, functions: Functions) -> list[Rout
         "rate_limit", "edge_handler", "edge_handlers", reason="a feature of Netlify's network; kept so that it can be written back"
     )
     match = _match(source, tuple(conditions))
+    if target.partition("?")[0] == f"{FUNCTIONS}:splat" and source.endswith("/*") and functions:
+        return [
+            Route(
+                service=service,
+                match=match.model_copy(update={"path": match.path[:-1] + name, "syntax": "prefix"}),
+                action=ToService(service=functions[name]),
+                force=force,
+            )
+            for name in sorted(functions)
+        ]
     signed = scalar_text(_first(rule, "signed", "signing", "sign"))
     extensions = {key: rule.data[key] for key in ("rate_limit",) if key in rule.data}
     route = Route(
@@ -303,3 +313,9 @@ def side_routes(tree: SourceTree, folders: list[str], service: str, functions: F
         routes += file_routes(view, service, functions, warnings)
         warnings += [f"{path}:{problem.line}: {problem.message}" for problem in view.ledger.problems]
     return routes
+
+
+def is_fallback(route: Route) -> bool:
+    """Whether a rule answers every path without a file with `index.html`: the fallback of a single-page application."""
+    plain = not (route.force or route.match.conditions or route.match.host)
+    return plain and route.match.path == "/*" and route.action == Rewrite(to="/index.html")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -137,3 +138,24 @@ def duration(view: View, key: str) -> timedelta | None:
         return result
     view.problem(key, f"a length of time such as `30s` is expected here, not {str(value)[:40]!r}")
     return None
+
+
+_BROKEN = ("missing )", "unbalanced parenthesis", "unterminated character set", "nothing to repeat")
+
+
+def broken_pattern(pattern: str) -> bool:
+    """Whether a regular expression is broken in every dialect: brackets without end, a repetition of nothing.
+
+    JavaScript and Go know more than Python does (`\\p{L}`), so other complaints of Python's compiler count for nothing.
+    """
+    if len(pattern) > 4096:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            re.compile(re.sub(r"\(\?<(?![=!])", "(?P<", pattern))
+    except re.error as error:
+        return str(error.msg).startswith(_BROKEN)
+    except (RecursionError, OverflowError):
+        return True
+    return False

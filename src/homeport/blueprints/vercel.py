@@ -315,10 +315,11 @@ class _Project:
         first = routing.headers(view, main) + routing.redirects(view, main)
         rewrites = routing.rewrites(view, main, resolve)
         service = self.services.found.get(main)
-        if rewrites and routing.covers_everything(rewrites[-1]) and isinstance(service, StaticService):
-            self.services.update(main, single_page=True)
-            rewrites.pop()
-        legacy = routing.legacy(view, main, resolve)
+        legacy = [routing.unmounted(route, self.services.mounts) for route in routing.legacy(view, main, resolve)]
+        for rules in (rewrites, legacy):
+            if rules and not rules[-1].force and routing.covers_everything(rules[-1]) and isinstance(service, StaticService):
+                self.services.update(main, single_page=True)
+                rules.pop()
         mounts = sorted(self.mounts, key=lambda route: len(route.match.path), reverse=True)
         after = [*mounts, *self.declared_routes, *rewrites]
         phase = [Route(service=main, action=Filesystem(phase="filesystem"))] if after and main else []

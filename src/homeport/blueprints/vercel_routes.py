@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from homeport.blueprints.opening import broken_pattern
 from homeport.blueprints.view import View, scalar_text
 from homeport.model.reading import Fate
 from homeport.model.route import Action, Condition, Filesystem, Match, Redirect, Respond, Rewrite, Route, SetHeaders, ToService, ToUrl
@@ -70,7 +71,7 @@ def _value(item: View) -> tuple[str | None, bool]:
 
 
 def redirects(view: View, service: str) -> list[Route]:
-    """`redirects`: 308, or 307 when not permanent."""
+    """`redirects`: 308, or 307 when not permanent. They come before files, so they are forced."""
     found = []
     for rule in _each(view, "redirects"):
         source, target = _source(rule), rule.text("destination")
@@ -83,7 +84,7 @@ def redirects(view: View, service: str) -> list[Route]:
         if not 300 <= code <= 399:
             rule.problem("statusCode", f"a redirect answers with 300 to 399, not {code}")
             continue
-        found.append(Route(service=service, match=_match(rule, source), action=Redirect(to=target, status=code)))
+        found.append(Route(service=service, match=_match(rule, source), action=Redirect(to=target, status=code), force=True))
     return found
 
 
@@ -172,6 +173,7 @@ def _target(target: str, resolve: Resolve, status: int = 200) -> Action:
 def legacy(view: View, service: str, resolve: Resolve) -> list[Route]:
     """`routes` of the older configuration: regular expressions, in phases, going on with `continue`."""
     found: list[Route] = []
+    before_files = True
     for rule in _each(view, "routes"):
         if "handle" in rule:
             phase = rule.text("handle")
@@ -179,9 +181,11 @@ def legacy(view: View, service: str, resolve: Resolve) -> list[Route]:
                 rule.problem("handle", f"one of {', '.join(sorted(_PHASES))} is expected here, not {phase[:40]!r}")
             elif phase not in ("filesystem", "rewrite"):
                 rule.approximated("handle", reason="kept; the edge knows one phase, the look for files")
+            before_files = before_files and phase not in ("filesystem", "hit", "miss", "error", "resource")
             found.append(Route(service=service, action=Filesystem(phase=phase)))
             continue
-        found += _legacy_rule(rule, service, resolve)
+        made = _legacy_rule(rule, service, resolve)
+        found += [route.model_copy(update={"force": True}) for route in made] if before_files else made
     return found
 
 
@@ -191,7 +195,7 @@ def _legacy_rule(rule: View, service: str, resolve: Resolve) -> list[Route]:
     if not source:
         rule.problem(key if key in rule.data else None, 'a route needs "src"')
         return []
-    if not _compiles(source):
+    if broken_pattern(source):
         rule.problem(key, "this is not a valid regular expression")
         return []
     _legacy_fates(rule)
@@ -259,12 +263,13 @@ def _legacy_headers(rule: View) -> tuple[dict[str, str], dict[str, str], tuple[s
     return response, request, tuple(removed)
 
 
-def _compiles(pattern: str) -> bool:
-    try:
-        re.compile(re.sub(r"\(\?<(?![=!])", "(?P<", pattern))
-    except (re.error, RecursionError, OverflowError):
-        return False
-    return True
+def unmounted(route: Route, mounts: list[str]) -> Route:
+    """A rewrite into the folder of a legacy site, whose files Vercel keeps below that folder and Homeport serves from the root."""
+    if isinstance(route.action, Rewrite):
+        for mount in mounts:
+            if route.action.to.startswith(f"{mount}/"):
+                return route.model_copy(update={"action": route.action.model_copy(update={"to": route.action.to[len(mount) :]})})
+    return route
 
 
 def covers_everything(route: Route) -> bool:

@@ -71,6 +71,8 @@ class Services:
         self.found: dict[str, Service] = {}
         self.by_path: dict[str, str] = {}
         """Path of a request or of a source file, with a leading slash, to the service that answers it."""
+        self.mounts: list[str] = []
+        """Folders of legacy sites, with a leading slash."""
         self.bun = ""
 
     def add(self, title: str, service: Service, *paths: str) -> str:
@@ -216,6 +218,8 @@ class Services:
         if kind_of(framework) in ("node", "python", "other"):
             return self.add(PurePosixPath(root).name or "web", WebService(root=root, build=made, env=self.env))
         service = StaticService(root=root, publish=output or STATIC.get(framework, "dist"), build=made, env=self.env)
+        if inside := root[len(self.folder) :].strip("/"):
+            self.mounts.append(f"/{inside}")
         return self.add(PurePosixPath(root).name or "site", service)
 
     # -- the site

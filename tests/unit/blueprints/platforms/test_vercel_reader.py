@@ -12,7 +12,7 @@ from homeport.blueprints.source import MemoryTree
 from homeport.blueprints.vercel import VercelReader
 from homeport.model.errors import BlueprintInvalid
 from homeport.model.reading import Fate, Reading
-from homeport.model.route import Filesystem, Redirect, Respond, Rewrite, SetHeaders, ToService, ToUrl
+from homeport.model.route import Filesystem, Redirect, Respond, SetHeaders, ToService, ToUrl
 from homeport.model.service import CronService, FunctionService, StaticService, WebService
 
 
@@ -114,7 +114,10 @@ def test_legacy_builds_and_routes() -> None:
     assert isinstance(actions[3], SetHeaders)
     assert spec.routes[3].proceed
     assert isinstance(actions[4], Filesystem)
-    assert isinstance(actions[5], Rewrite)
+    assert len(actions) == 5
+    assert all(route.force for route in spec.routes[:4])
+    site = next(s for s in spec.services.values() if isinstance(s, StaticService))
+    assert site.single_page
     function = spec.services[actions[0].service]
     assert function.env["TOKEN"].kind == "secret"
 
