@@ -53,12 +53,20 @@ _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,240}")
 class ProcessRuntime:
     """Runs instances as processes of this machine. Thread-safe. Re-adopts what runs when it is made."""
 
-    def __init__(self, home: Path, *, groups: Cgroups | None = None, at: Callable[[str], None] | None = None) -> None:
-        """`at` is told each point a start or stop passes, for fault tests."""
+    def __init__(
+        self,
+        home: Path,
+        *,
+        groups: Cgroups | None = None,
+        isolation: sandbox.Isolation | None = None,
+        at: Callable[[str], None] | None = None,
+    ) -> None:
+        """`groups` and `isolation` are probed when not given; `at` is told each point a start or stop passes, for fault tests."""
         self.home = home
         self._folders = home / "instances"
         self._groups = cgroups() if groups is None else groups
         self._realm = hashlib.sha256(str(home).encode()).hexdigest()[:16]
+        self._isolation = isolation
         self._at = at or (lambda _: None)
         self._live: dict[str, Live] = {}
         self._lock = threading.RLock()
@@ -81,7 +89,7 @@ class ProcessRuntime:
 
     @cached_property
     def _namespaces(self) -> sandbox.Isolation:
-        return sandbox.isolation()
+        return self._isolation or sandbox.isolation()
 
     @property
     def capabilities(self) -> Capabilities:

@@ -22,8 +22,8 @@ from homeport.model.base import Frozen
 Operation = tuple[str, str, str, str]
 """Kind (`spread`, `bind`, `tmpfs`, `proc`, `seal`), source, target as the instance sees it, option."""
 
-FORBIDDEN = ("/", "/proc", "/sys", "/dev")
-"""Mount paths that would take the ground from under the instance."""
+FORBIDDEN = ("/proc", "/sys", "/dev")
+"""Folders in which, as at `/` itself, a disk would take the ground from under the instance."""
 APP_ROOTS = ("/opt/render/project/src", "/app", "/workspace", "/usr/src/app")
 """Where other platforms put the source. A disk below one of them also appears at the same place of the work folder."""
 _PRIVATE = ("/tmp", "/var/tmp")  # noqa: S108 (these are replaced, not written to)
@@ -52,7 +52,8 @@ def check_mounts(placement: Placement) -> None:
     """Raises StartRefused for a disk that cannot be mounted where it asks."""
     for mount in placement.mounts:
         path = mount_path(mount)
-        if path in FORBIDDEN or ".." in PurePosixPath(path).parts:
+        pure = PurePosixPath(path)
+        if path in {"/", "."} or ".." in pure.parts or any(pure.is_relative_to(folder) for folder in FORBIDDEN):
             raise StartRefused(
                 what=f"{placement.service} was not started; what ran before still runs.",
                 why=f"The disk {mount.disk.name or mount.disk.source!r} asks for the mount path {path}, which the system itself needs.",
@@ -62,7 +63,7 @@ def check_mounts(placement: Placement) -> None:
 
 def mount_path(mount: Mount) -> str:
     """Where the disk appears, without doubled or closing slashes; relative paths are relative to the source."""
-    return str(PurePosixPath(mount.disk.mount_path))
+    return str(PurePosixPath(re.sub(r"/+", "/", mount.disk.mount_path)))
 
 
 def links(placement: Placement, *, mounted: bool) -> dict[str, str]:
