@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import ssl
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ from homeport.drivers.edge.pages import RETRY_AFTER
 from homeport.drivers.edge.patterns import Pattern, Template, joined_query, literal
 from homeport.drivers.edge.syntax import Directive, block, check, line, plain, quote
 
-HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-"""RFC 9110 `token`."""
+HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+"""The part of RFC 9110's `token` that means nothing to nginx."""
 OWN_HEADERS = frozenset({"connection", "transfer-encoding", "content-length", "date", "server", "upgrade", "keep-alive", "trailer", "te"})
 """Headers of the connection: they are nginx's to write."""
 LARGEST_ANSWER = 64 * 1024
@@ -59,6 +60,13 @@ class Drawing:
     headers_more: bool = True
     upstreams: dict[tuple[object, ...], tuple[str, list[Directive]]] = field(default_factory=dict)
     resolves: bool = False
+    prelude: list[Directive] = field(default_factory=list)
+    """What the site at hand must work out before a location is chosen. It stands in the `server` block because an `if` that matches inside
+    a location leaves that location's configuration, `try_files` included."""
+
+    def beforehand(self, *directives: Directive) -> None:
+        """Add to the prelude, once."""
+        self.prelude += [directive for directive in directives if directive not in self.prelude]
 
 
 COMMON = (
@@ -110,11 +118,11 @@ def response_headers(route: EdgeRoute, drawing: Drawing) -> list[Directive]:
     for name, value in route.response_headers.items():
         check(value, f"The value of the response header {name}")
         if drawing.headers_more:
-            made.append(line("more_set_headers", f"{plain(name)}: {plain(value)}"))
+            made.append(line("more_set_headers", f"{name}: {plain(value)}"))
         elif name.lower() == "content-type":
             made += [block("types", [], []), line("default_type", plain(value))]
         else:
-            made.append(line("add_header", plain(name), plain(value), "always"))
+            made.append(line("add_header", name, plain(value), "always"))
     return made
 
 
@@ -127,19 +135,17 @@ def action(route: EdgeRoute, drawing: Drawing, pattern: Pattern | None, fallback
         case Files():
             return [*common, *_files(route.action, drawing, fallback)]
         case RedirectTo():
-            return [*common, *_redirect(route.action, pattern)]
+            return [*common, *_redirect(route.action, drawing, pattern)]
         case Answer():
             return [*common, *_answer(route.action)]
 
 
-def _captures(template: Template, pattern: Pattern | None) -> list[Directive]:
+def _captures(template: Template, pattern: Pattern | None, drawing: Drawing) -> list[Directive]:
     """Match the raw path again, so that what is captured is still percent-encoded and cannot break a header or request line."""
     if not template.captures or pattern is None:
         return []
-    made = [
-        block("if", ["($request_uri", "~", r"^(?<homeport_raw>[^?#]*)", ")"], [line("set", "$homeport_yes", "1")]),
-        block("if", ["($homeport_raw", "!~", pattern.named, ")"], [line("return", 404)]),
-    ]
+    drawing.beforehand(block("if", ["($request_uri", "~", r"^(?<homeport_raw>[^?#]*)", ")"], [line("set", "$homeport_yes", "1")]))
+    made = [block("if", ["($homeport_raw", "!~", pattern.named, ")"], [line("return", 404)])]
     if template.first:
         made.append(block("if", [f"($homeport_c{template.first}", "~", r"^[/\\]", ")"], [line("return", 404)]))
     return made
@@ -155,7 +161,7 @@ def _pass(up: Upstream, drawing: Drawing, pattern: Pattern | None) -> list[Direc
         template = Template.of(up.rewrite, pattern.groups if pattern else {}, f"The rewrite {up.rewrite[:80]!r}")
         if not up.rewrite.startswith("/"):
             raise EdgeRefused.of(f"The rewrite {up.rewrite[:80]!r}", "it does not begin with /")
-        made += _captures(template, pattern)
+        made += _captures(template, pattern, drawing)
         made.append(line("proxy_pass", f"{scheme}://{name}{joined_query(template.text)}"))
     else:
         made += stripped(up.strip_prefix)
@@ -268,7 +274,7 @@ def address(host: str, port: int) -> str:
     return f"{host}:{port}"
 
 
-def _redirect(to: RedirectTo, pattern: Pattern | None) -> list[Directive]:
+def _redirect(to: RedirectTo, drawing: Drawing, pattern: Pattern | None) -> list[Directive]:
     if to.status not in (301, 302, 303, 307, 308):
         raise EdgeRefused.of(f"The redirect status {to.status}", "it is not 301, 302, 303, 307 or 308")
     if not re.match(r"/(?![/\\])|https?://[^/]|\$", to.to):
@@ -277,7 +283,7 @@ def _redirect(to: RedirectTo, pattern: Pattern | None) -> list[Directive]:
     if to.to.startswith("$") and not (template.captures and to.to.startswith("$1")):
         raise EdgeRefused.of(f"The redirect to {to.to[:80]!r}", "its target would be chosen by the visitor")
     target = template.text if "#" in to.to else joined_query(template.text)
-    return [*_captures(template, pattern), line("return", to.status, target)]
+    return [*_captures(template, pattern, drawing), line("return", to.status, target)]
 
 
 def _answer(answer: Answer) -> list[Directive]:
@@ -310,7 +316,7 @@ def _chunks(body: str) -> Sequence[str]:
     return chunks
 
 
-_RAW = r"^(?<homeport_raw>/(?:[^/?\\][^?]*)?"
+_RAW = r"^(?<homeport_bare>/(?:[^/?\\][^?]*)?"
 """Start of a pattern for a raw path that cannot be read as another host (`//host`)."""
 
 
@@ -320,6 +326,7 @@ def _goes(pattern: str, target: str) -> Directive:
 
 def _files(files: Files, drawing: Drawing, fallback: str) -> list[Directive]:
     """Files under a root: no links out, no dotfiles, no directory listings."""
+    path = _file_path(files, drawing)
     made = [
         line("root", served_root(files.root, drawing.home)),
         line("disable_symlinks", "on", "from=$document_root"),
@@ -327,55 +334,75 @@ def _files(files: Files, drawing: Drawing, fallback: str) -> list[Directive]:
     ]
     if files.clean_urls:
         end = "/" if files.trailing_slash else ""
-        made.append(_goes(_RAW + r"/?)(?<=/)index(?:\.html)(?:\?|\z)", "$homeport_raw"))
-        made.append(_goes(_RAW + r"[^/?])\.html(?:\?|\z)", f"$homeport_raw{end}"))
+        made.append(_goes(_RAW + r"/?)(?<=/)index\.html(?:\?|\z)", "$homeport_bare"))
+        made.append(_goes(_RAW + r"[^/?\\])\.html(?:\?|\z)", f"$homeport_bare{end}"))
     if files.trailing_slash is False:
-        made.append(_goes(_RAW + r"[^/?])/+(?:\?|\z)", "$homeport_raw"))
-    if files.trailing_slash is True:
-        made.append(_goes(_RAW + r"/[^/?.]+|/[^/?.]+)(?:\?|\z)", "$homeport_raw/"))
-    made += stripped(files.strip_prefix)
-    if files.trailing_slash is None:
-        made += [
-            line("set", "$homeport_folder", ""),
-            block("if", ["(-f", "$document_root$uri/index.html", ")"], [line("set", "$homeport_folder", "1")]),
-            block("if", ["($request_uri", "!~", _RAW + r"[^/?])(?:\?|\z)", ")"], [line("set", "$homeport_folder", "")]),
-            block("if", ["($homeport_folder", "=", "1", ")"], [line("return", 308, "$homeport_raw/$is_args$args")]),
-        ]
-    tries = ["$uri", "$uri/index.html"]
+        made.append(_goes(_RAW + r"[^/?\\])/+(?:\?|\z)", "$homeport_bare"))
+    elif files.trailing_slash is True:
+        made.append(_goes(_RAW + r"/[^/?.\\]+|/[^/?.\\]+)(?:\?|\z)", "$homeport_bare/"))
+    else:
+        made.append(
+            block(
+                "if", ["(-f", f"$document_root{path}/index.html$homeport_slash", ")"], [line("return", 308, "$homeport_bare/$is_args$args")]
+            )
+        )
+        drawing.beforehand(
+            line("set", "$homeport_slash", "/"),  # `index.html/` is no file: the test above fails for a path that ends in a slash
+            block("if", ["($request_uri", "~", _RAW + r"[^/?\\])(?:\?|\z)", ")"], [line("set", "$homeport_slash", "")]),
+        )
+    tries = [path, f"{path}/index.html"]
     if files.clean_urls or files.trailing_slash is not None:
-        tries.append("$homeport_bare.html")
-        made.append(line("set", "$homeport_bare", "$uri"))
-        made.append(block("if", ["($uri", "~", r"(?s)^(?<homeport_bare>.*[^/])/*\z", ")"], [line("set", "$homeport_yes", "1")]))
+        tries.append(f"{path}.html")
+        tries += [f"{_stem(files, drawing)}.html"] if files.trailing_slash else []
     if files.single_page:
         tries.append("/index.html")
-    if fallback:
-        return [*made, line("try_files", *tries, fallback)]
-    if files.not_found:
-        page = check("/" + files.not_found.lstrip("/"), "The not-found page")
-        made.append(line("error_page", 404, "@homeport_missing_" + _digest(files)))
-        _ = page
-    return [*made, line("try_files", *tries, "=404")]
+    if files.not_found and not fallback:
+        made.append(line("error_page", 404, _missing_name(files)))
+    return [*made, line("try_files", *tries, fallback or "=404")]
 
 
-def _digest(files: Files) -> str:
-    import hashlib
+def _number(drawing: Drawing, pattern: str) -> int:
+    """A number for what is captured beforehand by a pattern."""
+    known = [directive.args[2] for directive in drawing.prelude if directive.name == "if" and "homeport_part_" in directive.args[2]]
+    found = next((number for number, text in enumerate(known) if text == pattern.replace("NUMBER", str(number))), len(known))
+    drawing.beforehand(block("if", ["($uri", "~", pattern.replace("NUMBER", str(found)), ")"], [line("set", "$homeport_yes", "1")]))
+    return found
 
-    return hashlib.sha256(f"{files.root}\0{files.not_found}".encode()).hexdigest()[:12]
+
+def _file_path(files: Files, drawing: Drawing) -> str:
+    """The request's path under the root."""
+    prefix = files.strip_prefix.rstrip("/")
+    if not prefix:
+        return "$uri"
+    check(prefix, "The prefix to take off")
+    pattern = rf"(?s)^{literal(prefix)}(?<homeport_part_NUMBER>(?:/.*)?)\z"
+    return f"$homeport_part_{_number(drawing, pattern)}"
+
+
+def _stem(files: Files, drawing: Drawing) -> str:
+    """The same without slashes at its end."""
+    prefix = literal(files.strip_prefix.rstrip("/"))
+    pattern = rf"(?s)^{prefix}(?<homeport_part_NUMBER>/.*[^/])/+\z"
+    return f"$homeport_part_{_number(drawing, pattern)}"
+
+
+def _missing_name(files: Files) -> str:
+    return "@homeport_missing_" + hashlib.sha256(f"{files.root}\0{files.not_found}".encode()).hexdigest()[:12]
 
 
 def missing_page(files: Files, drawing: Drawing) -> Directive:
     """The location that answers 404 with a site's own page."""
-    page = check("/" + files.not_found.lstrip("/"), "The not-found page")
-    if ".." in page.split("/"):
-        raise EdgeRefused.of(f"The not-found page {page[:60]!r}", "it leaves the folder")
+    path = check("/" + files.not_found.lstrip("/"), "The not-found page")
+    if ".." in path.split("/"):
+        raise EdgeRefused.of(f"The not-found page {path[:60]!r}", "it leaves the folder")
     return block(
         "location",
-        ["@homeport_missing_" + _digest(files)],
+        [_missing_name(files)],
         [
             *COMMON,
             line("root", served_root(files.root, drawing.home)),
             line("disable_symlinks", "on", "from=$document_root"),
-            line("try_files", plain(page), "@homeport_404"),
+            line("try_files", plain(path), "@homeport_404"),
         ],
     )
 

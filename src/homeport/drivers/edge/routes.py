@@ -33,6 +33,7 @@ def locations(site: Site, drawing: Drawing) -> tuple[list[Directive], list[Direc
     last = max((number for number, route in enumerate(routes) if route.methods or route.conditions), default=-1)
     chain: list[Directive] = []
     places: list[Directive] = []
+    drawing.prelude = []
     body = _Bodies(drawing)
     if last >= len(CHAIN_CODES):
         raise EdgeRefused.of(
@@ -44,7 +45,7 @@ def locations(site: Site, drawing: Drawing) -> tuple[list[Directive], list[Direc
         places.append(block("location", [f"@homeport_route{number}"], body.of(route)))
     rest = routes[last + 1 :]
     places += _ordered(rest, body) if any(route.syntax == "regex" for route in rest) else _native(rest, body)
-    return chain, [*places, *body.extra]
+    return [*drawing.prelude, *chain], [*places, *body.extra]
 
 
 class _Bodies:
