@@ -140,6 +140,7 @@ def outcome(tmp_path: Path) -> Iterator[dict[str, bool]]:
     finally:
         for id in ("attacker", "victim"):
             runtime.stop(id, grace=timedelta(0))
+            runtime.forget(id)
         runtime.close()
 
 

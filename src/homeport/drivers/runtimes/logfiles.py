@@ -43,6 +43,7 @@ class InstanceLog:
     def __init__(self, id: str, folder: Path) -> None:
         self.id, self.folder = id, folder
         self._writing = threading.Lock()
+        self._sizes: list[int] | None = None
 
     def path(self, stream: Stream) -> Path:
         return self.folder / f"{stream}.log"
@@ -55,8 +56,11 @@ class InstanceLog:
 
     def end(self, stream: Stream) -> int:
         """Bytes ever written."""
+        return self.base(stream) + self._size(stream)
+
+    def _size(self, stream: Stream) -> int:
         try:
-            return self.base(stream) + self.path(stream).stat().st_size
+            return self.path(stream).stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -171,6 +175,10 @@ class InstanceLog:
 
     def mark(self) -> None:
         """Note the time and how much has been written, when it is more than at the last mark."""
+        sizes = [self._size(stream) for stream in STREAMS]
+        if sizes == self._sizes:
+            return
+        self._sizes = sizes
         with self._writing:
             lengths = [self.end(stream) for stream in STREAMS]
             marks = self._marks()

@@ -86,6 +86,9 @@ class ProcessRuntime:
         self._watcher.close()
         for id in list(self._live):
             self.close_input(id)
+        realm = self._groups.group(self._realm)
+        if realm is not None and not self._ids():
+            realm.remove(0)
 
     @cached_property
     def _namespaces(self) -> sandbox.Isolation:
