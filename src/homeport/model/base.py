@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+import sys
 from datetime import timedelta
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import (
@@ -28,9 +32,9 @@ _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
 class Frozen(BaseModel):
-    """Base of every value: immutable, no unknown keys, field docstrings become the reference."""
+    """Base of every value: immutable, no unknown keys, field docstrings become the reference (`describe_models`)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_serializer(mode="wrap")
     def _keep_kind(self, handler: SerializerFunctionWrapHandler) -> Any:
@@ -38,6 +42,47 @@ class Frozen(BaseModel):
         data = handler(self)
         kind = getattr(self, "kind", None)
         return data if kind is None or not isinstance(data, dict) or "kind" in data else {"kind": kind, **data}
+
+
+def describe_models() -> None:
+    """Give every field of every model defined so far its docstring as description, for JSON Schema, OpenAPI and the reference.
+
+    Done on demand and not while classes are built (`use_attribute_docstrings`): reading the sources costs a third of
+    the start-up time of a command, and only schemas need it. Calling it again describes the models added since.
+    """
+    waiting, models = [Frozen], list[type[Frozen]]()
+    while waiting:
+        model = waiting.pop(0)
+        models.append(model)
+        waiting += [child for child in model.__subclasses__() if child not in waiting]
+    sources: dict[str, dict[str, dict[str, str]]] = {}
+    changed = False
+    for model in models:
+        module = sys.modules.get(model.__module__)
+        if module is not None and model.__module__ not in sources:
+            sources[model.__module__] = _docstrings(inspect.getsource(module))
+        for name, field in model.model_fields.items():
+            owner = next((base for base in model.__mro__ if name in inspect.get_annotations(base)), model)
+            found = sources.get(owner.__module__, {}).get(owner.__name__, {}).get(name)
+            if found and field.description is None:
+                field.description = found
+                changed = True
+    if changed:
+        for model in (*models[1:], *models[1:]):  # twice: a schema holds copies of those it is made of
+            model.model_rebuild(force=True)
+
+
+def _docstrings(source: str) -> dict[str, dict[str, str]]:
+    """The text below each annotated name, by class."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            for here, after in pairwise(node.body):
+                if isinstance(here, ast.AnnAssign) and isinstance(here.target, ast.Name) and isinstance(after, ast.Expr):
+                    value = after.value
+                    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                        found.setdefault(node.name, {})[here.target.id] = inspect.cleandoc(value.value)
+    return found
 
 
 def slug(text: str) -> str:
