@@ -14,7 +14,7 @@ class Port(Frozen):
 
     target: int = Field(ge=1, le=65535)
     published: str = ""
-    """Host port or range; empty means not published."""
+    """Host port or range; `0` lets the host choose one; empty means not published."""
     host_ip: str = ""
     protocol: Literal["tcp", "udp", "sctp"] = "tcp"
     mode: str = ""

@@ -38,7 +38,7 @@ _ROOT = ("MYSQL_ROOT_PASSWORD", "MARIADB_ROOT_PASSWORD", "POSTGRESQL_POSTGRES_PA
 CREDENTIALS = frozenset({*_USER, *_DATABASE, *_PASSWORD, *_ROOT})
 """Variables of known images that name credentials."""
 
-_TYPED = frozenset({"image", "environment", "command", "container_name", "hostname", "mem_limit", "volumes"})
+_TYPED = frozenset({"image", "environment", "command", "mem_limit", "volumes"})
 """Keys of an add-on's service that the spec holds in fields of its own (volumes: as they are)."""
 
 MODULES = "Redis Stack's modules (search, JSON, time series) are not part of Valkey"
@@ -155,11 +155,12 @@ class AddOns:
 
     def _secret(self, env: dict[str, Any], names: tuple[str, ...]) -> EnvValue | None:
         for name in names:
-            if env.get(name) is not None:
-                value = self.values.value(name, scalar_text(env[name]))
-                return value if not (isinstance(value, PlainValue) and not value.value) else None
-            if name in env:
-                return SecretValue(required=False, name=name)
+            if name not in env:
+                continue
+            value = SecretValue(required=False) if env[name] is None else self.values.value(name, scalar_text(env[name]))
+            if isinstance(value, SecretValue) and not value.name:
+                return value.model_copy(update={"name": name})
+            return None if isinstance(value, PlainValue) and not value.value else value
         return None
 
     def _postgres(self, service: Fields, engine: Engine, env: dict[str, Any], _: Flags) -> dict[str, Any]:
@@ -185,7 +186,7 @@ class AddOns:
         if raw and raw.startswith("$$") and raw[2:].strip("{}") in env:
             password = self._secret(env, (raw[2:].strip("{}"),))
         elif raw:
-            password = self.values.value("REDIS_PASSWORD", raw)
+            password = self._secret({"REDIS_PASSWORD": raw}, ("REDIS_PASSWORD",))
         else:
             password = self._secret(env, _PASSWORD)
         result: dict[str, Any] = {"password": password}

@@ -6,6 +6,8 @@ service runs as a process instead, the plan names it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from homeport.blueprints.compose.shapes import (
     Shape,
     anything,
@@ -421,3 +423,23 @@ ROOT = mapping(
         "models": named(MODEL),
     }
 )
+
+
+def key_table() -> Iterator[tuple[str, Fate, str]]:
+    """Every key with its usual fate and the reason: what the reference page prints."""
+    yield from _rows(ROOT, "", Fate.HONOURED, "")
+
+
+def _rows(shape: Shape, path: str, fate: Fate, reason: str) -> Iterator[tuple[str, Fate, str]]:
+    if shape.fate is not None:
+        fate, reason = shape.fate, shape.reason
+    children: list[tuple[str, Shape]] = [(f"{path}.{key}" if path else key, inner) for key, inner in (shape.keys or {}).items()]
+    if shape.values is not None:
+        children.append((f"{path}.*", shape.values))
+    if shape.items is not None and (shape.items.keys or shape.items.values):
+        children.append((f"{path}[]", shape.items))
+    if path and not (shape.values is not None and shape.values.keys):
+        yield path, fate, reason
+    for name, inner in children:
+        if inner.keys or inner.values or inner.items or inner.fate is not None or name.rsplit(".", 1)[-1] != "*":
+            yield from _rows(inner, name, fate, reason)

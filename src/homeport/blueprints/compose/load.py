@@ -67,6 +67,8 @@ class _Loader:
         for document in documents:
             self._check(document)
         self._stop()
+        if not any(document.data for document in documents):
+            self.problems.append(self.main.problem((), "empty compose file"))
         data: dict[str, Any] = {}
         try:
             for document in documents:
@@ -77,7 +79,7 @@ class _Loader:
         project = Project(
             self.values["COMPOSE_PROJECT_NAME"], self.folder, data, self.values, self.main, self.tree, self.files or documents
         )
-        project.problems = self.problems
+        project.problems, project.warnings = self.problems, self.warnings
         check_project(project, self.rules)
         self._stop()
         self._report_unset()

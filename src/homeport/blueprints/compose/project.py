@@ -39,6 +39,12 @@ class Project:
     warnings: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
+    @staticmethod
+    def elsewhere(file: ComposeFile, path: Path, message: str, fix: str = "") -> Problem:
+        """A fault in another file than the one that is read: its place stands in the message."""
+        line, column = file.place(path)
+        return Problem(f"{file.file}:{line}:{column}: {message}", fix=fix)
+
     def problem(self, path: Path, message: str, fix: str = "") -> None:
         """A fault at a path of the model, located in the file that says it."""
         best, depth = self.main, -1
@@ -46,4 +52,4 @@ class Project:
             reached = next((end for end in range(len(path), -1, -1) if path[:end] in file.places), -1)
             if reached > depth:
                 best, depth = file, reached
-        self.problems.append(best.problem(path, message, fix) if best is self.main else Problem(f"{best.file}: {message}", fix=fix))
+        self.problems.append(best.problem(path, message, fix) if best is self.main else self.elsewhere(best, path, message, fix))

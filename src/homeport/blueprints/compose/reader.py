@@ -13,7 +13,7 @@ from homeport.blueprints.compose import verdicts
 from homeport.blueprints.compose.addons import AddOns, server_command
 from homeport.blueprints.compose.dotenv import DotenvInvalid, parse_dotenv
 from homeport.blueprints.compose.fields import Fields
-from homeport.blueprints.compose.images import Engine, engine_of
+from homeport.blueprints.compose.images import TEXT_PORTS, Engine, engine_of
 from homeport.blueprints.compose.keys import ROOT
 from homeport.blueprints.compose.load import load
 from homeport.blueprints.compose.project import Project, Rules
@@ -39,6 +39,7 @@ from homeport.blueprints.overrides import merge_patch
 from homeport.blueprints.source import SourceTree
 from homeport.blueprints.view import scalar_text
 from homeport.model.addon import External, Temporal
+from homeport.model.container import Port
 from homeport.model.env import FromAddOn, SecretValue
 from homeport.model.errors import BlueprintInvalid
 from homeport.model.reading import Path, Reading
@@ -52,6 +53,10 @@ _NAME = re.compile(r"(?:docker-?)?compose(?:[._-][\w.-]+)?\.ya?ml\Z", re.IGNOREC
 _SERVICES = re.compile(r"^services:[ \t]*(?:#.*)?\r?\n(?:[ \t]*(?:#.*)?\r?\n)*[ \t]+[\"']?[\w.-]+[\"']?:", re.MULTILINE)
 _RUNS = re.compile(r"^[ \t]+(?:image|build|extends|provider):", re.MULTILINE)
 _HINTED_PORT = re.compile(r"^# port: *(\d{2,5})[ \t]*\r?$", re.MULTILINE)
+_MENTION = re.compile(
+    r"(?<![\w./-])(?:https?://)?([A-Za-z0-9][\w.-]*):(\d{2,5})(?![\d.:])|://(?:[^@/\s]*@)?([A-Za-z0-9][\w.-]*)(?=[/?\"'\s]|$)"
+)
+"""A host with its port, or the host of a URL."""
 NEVER = "0 0 31 2 *"
 """A schedule that never comes: a job that runs only when asked."""
 
@@ -92,7 +97,7 @@ class ComposeReader:
         if mapping.missing_env_files:
             warnings.append(f"Env files that are not in the source: {', '.join(sorted(mapping.missing_env_files))}.")
         keys = account(project.main, ROOT, verdicts.overrides(project.main, mapping.roles))
-        return Reading(file=path, dialect=self.dialect, spec=spec, keys=keys, warnings=tuple(warnings))
+        return Reading(file=path, dialect=self.dialect, spec=spec, keys=keys, warnings=tuple(dict.fromkeys(warnings)))
 
 
 def _chosen_files(tree: SourceTree, folder: str) -> list[str]:
@@ -144,9 +149,18 @@ class _Mapping:
         self.services = {name: service or {} for name, service in (data.get("services") or {}).items()}
         self.jobs = {name: job or {} for name, job in (data.get("jobs") or {}).items()}
         self.by_title: dict[str, str] = {}
+        self.linked: dict[str, list[str]] = {}
+        for service in self.services.values():
+            for link in service.get("links") or ():
+                target, mark, alias = str(link).partition(":")
+                if mark:
+                    self.linked.setdefault(target, []).append(alias)
+        self.at: Path = ()
 
     def source(self, where: tuple[int | str, ...]) -> Path:
-        """The path of the file behind a path of the spec."""
+        """The path of the file behind a path of the spec, or of the service that was being read."""
+        if self.at:
+            return self.at
         title = next((title for title, role in self.roles.items() if len(where) > 1 and role.name == where[1]), None)
         return ("services", title) if title else ()
 
@@ -160,8 +174,9 @@ class _Mapping:
         name = Names().claim(title)
         services: dict[str, Any] = {}
         addons: dict[str, Any] = {}
-        maker = AddOns(values)
+        maker = AddOns(Values(self.project.values, Links(links.services, links.addons, links.ports)))
         for service_title, raw in self.services.items():
+            self.at = ("services", service_title)
             role, fields = self.roles[service_title], self._fields("services", service_title, raw)
             if role.kind == "addon" and role.engine is not None:
                 addons[role.name] = maker.make(
@@ -173,7 +188,9 @@ class _Mapping:
                 services[role.name] = self._service(fields, service_title, role, values)
         self._user_interfaces(addons)
         for job_title, raw in self.jobs.items():
+            self.at = ("jobs", job_title)
             services[self.by_title[job_title]] = self._scheduled(self._fields("jobs", job_title, raw), job_title, values)
+        self.at = ()
         extensions = {key: value for key, value in data.items() if key.startswith("x-") and key != "x-homeport"}
         if data.get("models"):
             extensions["models"] = data["models"]
@@ -186,6 +203,7 @@ class _Mapping:
             **{group: self._resources(group) for group in ("volumes", "networks", "configs", "secrets")},
         )
         patch = data.get("x-homeport")
+        self.at = ("x-homeport",)
         return Spec.model_validate(merge_patch(spec.canonical(), patch)) if isinstance(patch, dict) and patch else spec
 
     def _fields(self, group: str, title: str, raw: Any) -> Fields:
@@ -254,11 +272,7 @@ class _Mapping:
 
     def _mentioned(self) -> dict[str, int | None]:
         """Services that others reach by name in their variables or commands, with the port where it is said."""
-        hidden = [title for title, raw in self.services.items() if not raw.get("ports") and not raw.get("expose")]
-        if not hidden:
-            return {}
-        names = "|".join(re.escape(title) for title in sorted(hidden, key=len, reverse=True))
-        pattern = re.compile(rf"(?<![\w./-])(?:https?://)?({names}):(\d{{2,5}})(?![\d.:])|://(?:[^@/\s]*@)?({names})(?=[/?\"'\s]|$)")
+        hidden = {title for title, raw in self.services.items() if not raw.get("ports") and not raw.get("expose")}
         found: dict[str, int | None] = {}
         for raw in self.services.values():
             env = raw.get("environment")
@@ -266,9 +280,10 @@ class _Mapping:
             command = raw.get("command")
             texts += [scalar_text(c) for c in command] if isinstance(command, list) else [scalar_text(command)] if command else []
             for text in texts:
-                for match in pattern.finditer(text):
+                for match in _MENTION.finditer(text):
                     title = match[1] or match[3]
-                    found[title] = found.get(title) or (int(match[2]) if match[2] else None)
+                    if title in hidden:
+                        found[title] = found.get(title) or (int(match[2]) if match[2] else None)
         self.mentioned = found
         return found
 
@@ -310,11 +325,7 @@ class _Mapping:
         for options in networks.values() if isinstance(networks, dict) else ():
             if isinstance(options, dict):
                 found += [scalar_text(alias) for alias in options.get("aliases") or ()]
-        for other in self.services.values():
-            for link in other.get("links") or ():
-                service, mark, alias = str(link).partition(":")
-                if mark and service == title:
-                    found.append(alias)
+        found += self.linked.get(title, ())
         return tuple(dict.fromkeys(alias for alias in found if alias and alias != name and "$" not in alias))
 
     # Services
@@ -329,12 +340,13 @@ class _Mapping:
             return WorkerService(health=health_of(fields, None), ports=ports, **common)
         main = self._main(title, fields, ports, role.kind)
         common["health"] = health_of(fields, main)
+        beside = tuple(port for port in ports if port != Port(target=main or 1)) if main else ports
         if role.kind == "web":
-            return WebService(port=main, ports=ports, **common)
-        protocol = "tcp" if ports and all(p.published or p.protocol != "tcp" for p in ports) else "http"
-        return PrivateService(port=main, ports=ports, protocol=protocol, **common)
+            return WebService(port=main, ports=beside, **common)
+        protocol: Any = "tcp" if any(p.published for p in ports) or main in TEXT_PORTS else "http"
+        return PrivateService(port=main, ports=beside, protocol=protocol, **common)
 
-    def _main(self, title: str, fields: Fields, ports: tuple[Any, ...], kind: str) -> int | None:
+    def _main(self, title: str, fields: Fields, ports: tuple[Port, ...], kind: str) -> int | None:
         if kind == "web":
             published = main_port(ports)
             if by_magic := self._public_by_magic(fields.data):

@@ -131,7 +131,10 @@ def _image(service: Fields) -> str:
     if "$" not in raw:
         return raw
     resolved = service.resolved(raw)
-    return raw if resolved.endswith(":") or "/:" in resolved or not resolved or resolved.startswith((":", "/")) else resolved
+    if resolved and not resolved.endswith((":", "@")) and "/:" not in resolved and not resolved.startswith((":", "/")):
+        return resolved
+    service.project.warnings.append(f"{'.'.join(map(str, service.path))}.image is {raw}: set its variable in `.env` before a deploy.")
+    return raw
 
 
 def _join(folder: str, path: str) -> str:
@@ -298,12 +301,18 @@ def _short_disk(text: str) -> Disk:
     )
 
 
+_COOLIFY = {"x-content": "content", "x-is-directory": "is_directory", "isDirectory": "is_directory"}
+"""Coolify's keys of a mount, and how they are written where the specification leaves room."""
+
+
 def _long_disk(entry: Fields) -> Disk:
     kind = entry.text("type") or "volume"
     source = entry.text("source")
     volume, image, tmpfs = entry.inner("volume"), entry.inner("image"), entry.inner("tmpfs")
     options: dict[str, Any] = {
-        key: value for key, value in entry.data.items() if key not in ("type", "source", "target", "read_only") and value is not None
+        _COOLIFY.get(key, key): value
+        for key, value in entry.data.items()
+        if key not in ("type", "source", "target", "read_only") and value is not None
     }
     return Disk(
         name=source if kind in ("volume", "cluster") else "",
@@ -416,6 +425,8 @@ _NONE = ContainerOptions()
 
 def _deploy(deploy: Fields, options: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {key: deploy.text(key) for key in ("mode", "endpoint_mode") if key in deploy}
+    if found.get("mode") == "replicated-job":
+        del found["mode"]
     if deploy.data.get("placement"):
         found["placement"] = deploy.inner("placement").data
     if deploy.data.get("labels"):

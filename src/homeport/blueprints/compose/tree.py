@@ -41,6 +41,8 @@ class ComposeFile(Document):
     def problem(self, path: Path, message: str, fix: str = "") -> Problem:
         """A fault at a path, located."""
         line, column = self.place(path)
+        if not line and self.text.strip():
+            line, column = 1, 1
         return Problem(message, show_path(path), line, column, fix)
 
 
@@ -50,9 +52,33 @@ def parse_compose(file: str, text: str) -> list[ComposeFile]:
         raise invalid(file, "", f"larger than {MAX_FILE >> 20} MiB", fix="A deployment file is rarely past 100 kB; is this the right file?")
     if "\0" in text:
         raise invalid(file, "", "not a text file (it holds a NUL byte)")
+    if len(text) > LARGE:
+        _count_events(file, text)
     nodes = _compose_nodes(file, text)
     builder = _Builder(file, text)
     return [builder.document(node) for node in nodes]
+
+
+LARGE = 20_000
+"""Characters from which a file is counted before nodes are made of it."""
+
+
+def _count_events(file: str, text: str) -> None:
+    """Refuse a file of too many or too deep values before they cost memory. Raises BlueprintInvalid."""
+    loader = yaml.CSafeLoader(text)
+    count = depth = 0
+    try:
+        while loader.check_event():
+            event: Any = loader.get_event()
+            count += 1
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH or count > 2 * MAX_NODES:
+                message = f"nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"more than {MAX_NODES} values"
+                raise invalid(file, text, message, event.start_mark.line + 1, event.start_mark.column + 1)
+    except yaml.YAMLError:
+        return
+    finally:
+        loader.dispose()
 
 
 def _compose_nodes(file: str, text: str) -> list[yaml.Node]:

@@ -32,6 +32,13 @@ _PORT_KEY = re.compile(r"PORT\Z", re.IGNORECASE)
 _URL_KEY = re.compile(r"URL|URI|ORIGIN|ENDPOINT|BASE|LINK", re.IGNORECASE)
 
 
+_HOST = re.compile(
+    r"(?:(?<=//)|(?<=@)|(?<=\())(?P<url>[\w.-]+)(?::(?P<port>\d+))?(?=[/?)#,;]|:?$)"
+    r"|(?i:(?<=host=)|(?<=server=))(?P<pair>[\w.-]+)(?=[;\s]|$)"
+)
+"""The host in a URL or a data source name."""
+
+
 def looks_secret(name: str) -> bool:
     """Whether a variable's name says that its value must not be shown."""
     return bool(_SECRET.search(name))
@@ -90,29 +97,18 @@ class Links:
     """Variables without a value that hold an add-on's password."""
 
     def __post_init__(self) -> None:
-        self._pattern: re.Pattern[str] | None = None
         self._magic: dict[str, str] = {}
 
     def by_magic(self, of: str) -> str | None:
         """The service that `SERVICE_URL_<of>` means."""
         if not self._magic:
-            self._magic = {_upper(title): name for title, name in (*self.services.items(), *self.addons.items())}
+            self._magic = {_upper(title): name for title, name in self.services.items()}
         wanted = _upper(of)
         return (
             self._magic.get(wanted)
             or self._magic.get(wanted.replace("_", ""))
             or next((name for upper, name in self._magic.items() if upper.replace("_", "") == wanted.replace("_", "")), None)
         )
-
-    @property
-    def pattern(self) -> re.Pattern[str]:
-        """Finds the host of an add-on inside a URL or a data source name."""
-        if self._pattern is None:
-            names = "|".join(re.escape(name) for name in sorted(self.addons, key=len, reverse=True)) or r"(?!)"
-            self._pattern = re.compile(
-                rf"(?:(?<=//)|(?<=@)|(?<=\())(?P<url>{names})(?::(?P<port>\d+))?(?=[/?)#,;]|:?$)|(?i:(?<=host=)|(?<=server=))(?P<pair>{names})(?=[;\s]|$)"
-            )
-        return self._pattern
 
 
 class Values:
@@ -241,9 +237,11 @@ class Values:
     def _split(self, text: str) -> list[EnvValue]:
         result: list[EnvValue] = []
         at = 0
-        for match in self.links.pattern.finditer(text):
-            name = self.links.addons[match["url"] or match["pair"]]
+        for match in _HOST.finditer(text):
+            name = self.links.addons.get(match["url"] or match["pair"], "")
             port = match["port"]
+            if not name:
+                continue
             if port is not None and int(port) != self.links.ports.get(name):
                 continue
             result.append(PlainValue(value=text[at : match.start()]))
@@ -307,6 +305,15 @@ def escape(text: str) -> str:
     return text.replace("$", "$$")
 
 
+def escaped(value: Any) -> Any:
+    """Data in which every text is free of variables."""
+    if isinstance(value, str):
+        return escape(value)
+    if isinstance(value, dict):
+        return {key: escaped(item) for key, item in value.items()}
+    return [escaped(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def default_text(text: str) -> str:
     """Text that can stand as a default inside `${…}`; unbalanced braces cannot be written and are left out."""
     return escape(text)
@@ -320,6 +327,13 @@ def writable_default(text: str) -> bool:
         if level < 0:
             return False
     return level == 0
+
+
+def public_name(key: str, value: FromService) -> bool:
+    """Whether a Coolify variable's own name says what its value is (`SERVICE_URL_WEB_3000`), so that none need be written."""
+    found = magic(key)
+    wanted = {"public-url": "URL", "public-host": "FQDN"}.get(value.property or "")
+    return found is not None and found.kind == wanted and _upper(found.of).replace("_", "") == _upper(value.service).replace("_", "")
 
 
 class Writer:
@@ -344,7 +358,7 @@ class Writer:
         if isinstance(value, Template):
             return "".join(self.text("", part) or "" for part in value.parts)
         if isinstance(value, FromService):
-            return self._service(value)
+            return None if public_name(key, value) else self._service(value)
         if isinstance(value, FromAddOn):
             return self._addon(value)
         return f"${{{value.key}:?kept in the env group {value.group}}}"
@@ -386,10 +400,13 @@ class Writer:
 
     def _credentials(self, value: FromAddOn, title: str, port: int, addon: AddOn) -> str:
         user, database = str(getattr(addon, "user", "") or ""), str(getattr(addon, "database", "") or "")
-        password = getattr(addon, "password", None)
-        secret = self.text(password_variable(value.addon), password) if password is not None else f"${{{password_variable(value.addon)}}}"
+        password: EnvValue | None = getattr(addon, "password", None)
+        variable = password_variable(value.addon)
+        secret = f"${{{variable}}}"
+        if password is not None and not isinstance(password, FromAddOn | Template):
+            secret = self.text(variable, password) or ""
         if value.property == "password":
-            return secret or ""
+            return secret
         if value.property in ("user", "database"):
             return escape(user if value.property == "user" else database or user)
         scheme = {"postgres": "postgresql", "redis": "redis", "mariadb": "mysql"}.get(addon.kind, "tcp")
