@@ -95,9 +95,10 @@ def classify(words: list[str], folder: str) -> list[Step]:
         return []
     line = " ".join(words)
     if not env:
-        found = _node(words, folder, line) or _python(words, folder, line)
-        if found is not None:
-            return found
+        for read in (_node, _python):
+            found = read(words, folder, line)
+            if found is not None:
+                return found
     return [Command(argv=tuple(words), folder=folder, env=env)]
 
 

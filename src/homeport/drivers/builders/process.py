@@ -24,6 +24,7 @@ from homeport.drivers.builders.tree import clear, keep_site, place, published, t
 from homeport.drivers.files import copy_tree, freeze, give, locked, remove_tree, world_reachable, write_atomic
 from homeport.drivers.sources.snapshot import digest_of
 from homeport.drivers.toolchains.toolchains import Toolchains
+from homeport.model.errors import HomeportError
 from homeport.model.release import Artifact
 from homeport.model.service import StaticService
 
@@ -87,7 +88,11 @@ class ProcessBuilder:
         try:
             artifact = self._try_twice(plan, tools, log, cancelled)
         except StepFailed as failure:
+            remove_tree(self.artifacts / plan.key)
             raise BuildFailed(service=plan.request.service, why=failure.why, tail=failure.tail) from None
+        except HomeportError:
+            remove_tree(self.artifacts / plan.key)
+            raise
         finally:
             remove_tree(tools.temporary)
         return self._record(plan, artifact, time.monotonic() - started)
@@ -240,7 +245,7 @@ class ProcessBuilder:
     def _own_packages(self, plan: BuildPlan, here: Path) -> list[Path]:
         """Dependency folders that the build made itself: an instance links them too."""
         folders = {here / step.folder / "node_modules" for step in plan.steps if isinstance(step, NodeInstall)}
-        return [path for path in [here / ".venv", here / "node_modules", *folders] if path.is_dir()]
+        return sorted(path for path in {here / ".venv", here / "node_modules", *folders} if path.is_dir())
 
     def _finish_site(self, plan: BuildPlan, target: Path, here: Path) -> Artifact:
         """Keep nothing of a static build but the files that are served."""
