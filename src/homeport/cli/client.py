@@ -56,7 +56,10 @@ class Client:
             data = answer.read()
         finally:
             connection.close()
-        found = json.loads(data) if data else {}
+        try:
+            found = json.loads(data) if data else {}
+        except ValueError:
+            found = {"detail": data[:200].decode(errors="replace")}
         if answer.status >= 400:
             raise CliError(found if "code" in found else _unread(answer.status, found))
         return found

@@ -5,30 +5,25 @@ The edge sends its requests to a relay that accepts and keeps them; once the new
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from homeport.deploys.candidates import start_rows, wait_until_well
 from homeport.deploys.plan import strategy_of
 from homeport.deploys.platform import Platform, active_services, needs_process
-from homeport.deploys.progress import ProgressLog
 from homeport.deploys.routes import DRAIN
 from homeport.drivers.edge.base import Target
 from homeport.drivers.edge.hold import Holder
-from homeport.drivers.edge.render import IDLE
 from homeport.model.release import Release
-from homeport.model.service import Listening
 from homeport.store.instances import InstanceRow
 
 
 class Holding:
-    """The relays of one deploy."""
+    """What one deploy holds. The relays belong to the platform: each keeps its port, which every worker of the edge knows."""
 
-    def __init__(self, platform: Platform, progress: ProgressLog) -> None:
-        self.platform, self.progress = platform, progress
-        self.holders: dict[str, Holder] = {}
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.holding: dict[str, Holder] = {}
 
     def services(self, release: Release) -> list[str]:
         """Services of the live release that must end before the new ones start."""
@@ -60,17 +55,23 @@ class Holding:
     def again(self, release: Release) -> None:
         """After a restart of the control plane: the relays are gone while the old instances may be too."""
         services = [name for name in self.services(release) if not self._old_rows(release, [name])]
-        if services and not self.holders:
+        if services and not self.holding:
             self._relay(release, services)
 
     def _relay(self, release: Release, services: list[str]) -> None:
+        live = self.platform.live_release(release.project, release.environment)
+        places = {**(self.platform.relays(live) if live else {}), **self.platform.relays(release)}
         for name in services:
-            if isinstance(release.spec.services[name], Listening) and name not in self.holders:
-                holder = Holder()
-                holder.start()
-                self.holders[name] = holder
-                self.platform.held[_key(release, name)] = holder.target
-        if self.holders:
+            if name in places and name not in self.holding:
+                key = _key(release, name)
+                holder = self.platform.holders.get(key)
+                if holder is None:
+                    holder = self.platform.holders[key] = Holder(port=places[name].port)
+                    holder.start()
+                holder.hold()
+                self.holding[name] = holder
+                self.platform.held[key] = holder.target
+        if self.holding:
             self.platform.refresh_edge()
 
     def _old_rows(self, release: Release, services: list[str]) -> list[InstanceRow]:
@@ -81,7 +82,7 @@ class Holding:
     def bypassed(self, release: Release) -> Iterator[None]:
         """Inside, the edge's table passes the relays by; they still hold what they have. Put back when the block fails."""
         before = dict(self.platform.held)
-        for name in self.holders:
+        for name in self.holding:
             self.platform.held.pop(_key(release, name), None)
         try:
             yield
@@ -90,13 +91,12 @@ class Holding:
             raise
 
     def release(self, release: Release) -> None:
-        """Pass what was held on to the instances of a release, and close the relays when they are empty."""
+        """Pass what was held on to the instances of a release; old workers of the edge may send more for a while."""
         targets = self.platform.targets(release)
-        for name, holder in self.holders.items():
+        for name, holder in self.holding.items():
             if targets.get(name):
                 holder.release(targets[name][0])
-            threading.Thread(target=_close, args=(holder,), name=f"release-{name}", daemon=True).start()
-        self.holders.clear()
+        self.holding.clear()
 
     def undo(self, release: Release) -> None:
         """Start the live release's instances again, then give it back its requests."""
@@ -113,19 +113,10 @@ class Holding:
             self.platform.store.instances.add(rows)
             start_rows(self.platform, live, rows)
             wait_until_well(self.platform, live)
-        if self.holders or missing:
+        if self.holding or missing:
             with self.bypassed(release):
                 self.platform.refresh_edge()
             self.release(live)
-
-
-def _close(holder: Holder) -> None:
-    """Stop a relay once what it carries is done: the edge's old workers may still send to it for a moment."""
-    until = time.monotonic() + 2 * DRAIN.total_seconds()
-    time.sleep(IDLE + 1)
-    while holder.active() and time.monotonic() < until:
-        time.sleep(0.5)
-    holder.stop()
 
 
 def _key(release: Release, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from typing import Any
 
 from homeport.deploys.addons import AddOnBook
 from homeport.deploys.config import Surroundings, environment_of
-from homeport.deploys.plan import instances_of
+from homeport.deploys.plan import instances_of, strategy_of
 from homeport.deploys.progress import ProgressLogs
 from homeport.deploys.routes import Live, host_of, hosts_of, make_table
 from homeport.deploys.secrets import SecretBook
 from homeport.drivers.builders.base import Builder
 from homeport.drivers.edge.base import ProvingEdge, RouteTable, Target
+from homeport.drivers.edge.hold import Holder
 from homeport.drivers.runtimes.accounts import allocate
 from homeport.drivers.runtimes.addresses import free_port
 from homeport.drivers.runtimes.base import Mount, Placement, Runtime
@@ -56,6 +58,9 @@ class Platform:
     def __post_init__(self) -> None:
         self.edge_lock = threading.RLock()
         self.held: dict[str, Target] = {}
+        """Services (`project/environment/service`) whose requests wait at a relay right now."""
+        self.holders: dict[str, Holder] = {}
+        """Relays by service; made when first needed, kept while the control plane runs."""
         self.wake: Callable[[], None] = lambda: None
         """Set by the supervisor: something changed that it should look at."""
 
@@ -94,7 +99,8 @@ class Platform:
         definition = release.spec.services[service]
         port = 0
         if isinstance(definition, Listening):
-            port = int(self.store.ledger.assign("port", id, lambda taken: str(free_port({int(p) for p in taken}))))
+            ports = self._ports()
+            port = int(self.store.ledger.assign("port", id, lambda _: str(free_port(ports))))
         host = "127.0.0.1" if port else ""
         return InstanceRow(
             id, release.project, release.environment, service, release.number, ordinal, role, host, port, "new", 0, 0, "", None, None
@@ -106,9 +112,7 @@ class Platform:
         env = self.environment_of(release, row.service)
         if row.port:
             env |= {"PORT": str(row.port), "HOST": row.host}
-        return self.place(
-            release, row.service, row.id, env, command=service.command, port=row.port, generation=row.restarts, ordinal=row.ordinal
-        )
+        return self.place(release, row.service, row.id, env, command=service.command, port=row.port, ordinal=row.ordinal)
 
     def place(
         self,
@@ -119,7 +123,6 @@ class Platform:
         *,
         command: tuple[str, ...] | str,
         port: int = 0,
-        generation: int = 0,
         ordinal: int = 0,
     ) -> Placement:
         """A placement of any command in a service's surroundings: an instance, a cron run, a one-off."""
@@ -132,7 +135,7 @@ class Platform:
             service=service,
             release=release.id,
             ordinal=ordinal,
-            generation=generation,
+            generation=time.time_ns() // 1_000_000,
             artifact=artifact,
             command=command or artifact.command,
             env=env,
@@ -236,8 +239,23 @@ class Platform:
             if switching is not None and (row.project, row.environment) == (switching.project, switching.environment):
                 release = switching
             if release is not None:
-                lives.append(Live(release, self.targets(release), self.forwards(release), stopped=row.stopped))
+                lives.append(Live(release, self.targets(release), self.forwards(release), stopped=row.stopped, relays=self.relays(release)))
         return make_table(lives, port=self.settings.edge_port, address=self.settings.edge_address, held=self.held)
+
+    def relays(self, release: Release) -> dict[str, Target]:
+        """The fixed place where requests wait for each service that may not overlap. The edge always knows it as a last resort."""
+        found: dict[str, Target] = {}
+        ports = self._ports()
+        for name in active_services(release):
+            service = release.spec.services[name]
+            if isinstance(service, Listening) and strategy_of(service) == "hold":
+                owner = f"{release.project}/{release.environment}/{name}"
+                port = self.store.ledger.assign("relay", owner, lambda _: str(free_port(ports)))
+                found[name] = Target(host="127.0.0.1", port=int(port))
+        return found
+
+    def _ports(self) -> set[int]:
+        return {int(row.key) for kind in ("port", "relay") for row in self.store.ledger.list(kind)}
 
     def targets(self, release: Release) -> dict[str, tuple[Target, ...]]:
         """Per service, the instances that may receive requests: the well ones, or all when none is well."""
@@ -281,6 +299,8 @@ class Platform:
 
     def stop_instances(self, rows: Sequence[InstanceRow], *, grace: timedelta | None = None) -> None:
         """Stop instances side by side and forget them; their ports are free again. Already gone is success."""
+        for row in rows:
+            self.store.instances.change(row.id, role="retiring", retire_at=None)
         threads = [threading.Thread(target=self._stop_instance, args=(row.id, grace), name=f"stop-{row.id}") for row in rows]
         for thread in threads:
             thread.start()

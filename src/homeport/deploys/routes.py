@@ -27,6 +27,8 @@ class Live:
     forwards: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Loopback address and port of services that others of the project reach by name."""
     stopped: bool = False
+    relays: dict[str, Target] = field(default_factory=dict)
+    """Where requests wait for services that may not overlap, while no instance of theirs listens."""
     maintenance: frozenset[str] = frozenset()
 
 
@@ -87,14 +89,15 @@ def _site(
     elif isinstance(service, StaticService):
         main = _files(release, name, service)
     else:
-        main = _upstream(release, name, service, targets)
+        main = _upstream(live, name, service, targets)
     rules = [] if isinstance(main, Answer) else _rules(live, name, main, held)
     catch_all = any(r.path == "/" and r.syntax == "prefix" and not r.methods and not r.conditions for r in rules)
     routes = (*rules, *(() if catch_all else (EdgeRoute(action=main, response_headers=_headers_for(release, name, "/")),)))
     return Site(name=f"{release.project}-{release.environment}-{name}", hosts=hosts, routes=routes, allow=service.ip_allow_list)
 
 
-def _upstream(release: Release, name: str, service: WebService, targets: Sequence[Target]) -> EdgeAction:
+def _upstream(live: Live, name: str, service: WebService, targets: Sequence[Target]) -> EdgeAction:
+    release = live.release
     if not targets:
         return Answer(status=503, body=_page("Not running", "This service has no running instance."))
     return Upstream(
@@ -102,7 +105,8 @@ def _upstream(release: Release, name: str, service: WebService, targets: Sequenc
         targets=tuple(targets),
         protocol="h2c" if service.protocol == "h2c" else "http",
         release=release.id,
-        sticky=service.sticky,
+        backups=(live.relays[name],) if name in live.relays else (),
+        sticky=service.sticky and name not in live.relays,
     )
 
 
@@ -163,7 +167,7 @@ def _action(live: Live, route: Route, main: EdgeAction, held: dict[str, Target])
         if isinstance(target, WebService):
             key = f"{live.release.project}/{live.release.environment}/{action.service}"
             targets = (held[key],) if key in held else live.targets.get(action.service, ())
-            upstream = _upstream(live.release, action.service, target, targets)
+            upstream = _upstream(live, action.service, target, targets)
             if isinstance(upstream, Upstream) and action.path:
                 return upstream.model_copy(update={"rewrite": captures(action.path)})
             return upstream

@@ -67,7 +67,7 @@ class Deploy:
         self.progress = platform.progress.of(request.id)
         self.started = time.monotonic()
         self.proof = Proof(platform, self.started)
-        self.holding = Holding(platform, self.progress)
+        self.holding = Holding(platform)
         self.switched = False
         self.release: Release | None = None
         self.warnings: list[str] = []

@@ -87,6 +87,10 @@ class Holder:
         self._target = target
         self._nudge()
 
+    def hold(self) -> None:
+        """From now on callers wait again; what is carried goes on."""
+        self._target = None
+
     def active(self) -> int:
         """Connections that are held or carried."""
         return len(self._pairs)
