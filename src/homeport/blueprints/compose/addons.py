@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from homeport.blueprints.compose.fields import Fields
 from homeport.blueprints.compose.images import Engine, version_of
+from homeport.blueprints.compose.interpolation import Variable, parse_template
 from homeport.blueprints.compose.ports import Mount, split_volume
-from homeport.blueprints.compose.values import Values
+from homeport.blueprints.compose.values import Credential, Values
 from homeport.blueprints.view import scalar_text
 from homeport.model.addon import AddOn, MariaDB, Postgres, Redis, Temporal
-from homeport.model.env import EnvValue, PlainValue, SecretValue
+from homeport.model.env import AddOnProperty, EnvValue, FromAddOn, PlainValue, SecretValue
 
 _SERVERS = frozenset(
     {
@@ -142,6 +143,20 @@ class AddOns:
             "temporal": Temporal,
         }
         return kinds[engine.kind](**{**common, **fields})
+
+    def credentials(self, service: Fields, engine: Engine, name: str) -> Iterator[tuple[str, Credential]]:
+        """Variables of the project that hold a credential of the add-on, and nothing else."""
+        addon = self.make(service, engine, (), "")
+        env: dict[str, Any] = service.data.get("environment") or {}
+        properties: tuple[tuple[AddOnProperty, tuple[str, ...]], ...] = (("user", _USER), ("database", _DATABASE))
+        for key, wanted in properties:
+            for variable in (env[one] for one in wanted if isinstance(env.get(one), str)):
+                parts = parse_template(variable)
+                if len(parts) == 1 and isinstance(parts[0], Variable):
+                    yield parts[0].name, Credential(FromAddOn(addon=name, property=key), service.resolved(variable))
+        password = getattr(addon, "password", None)
+        if isinstance(password, SecretValue) and not password.required and password.default is None and password.name:
+            yield password.name, Credential(FromAddOn(addon=name, property="password"), "")
 
     @staticmethod
     def _held(key: str, raw: Any) -> bool:

@@ -33,14 +33,13 @@ from homeport.blueprints.compose.services import (
     scale_of,
 )
 from homeport.blueprints.compose.shapes import account
-from homeport.blueprints.compose.values import Links, Values, magic
+from homeport.blueprints.compose.values import Credential, Links, Values, magic
 from homeport.blueprints.naming import Names, bare_name
 from homeport.blueprints.overrides import merge_patch
 from homeport.blueprints.source import SourceTree
 from homeport.blueprints.view import scalar_text
 from homeport.model.addon import External, Temporal
 from homeport.model.container import Port
-from homeport.model.env import FromAddOn, SecretValue
 from homeport.model.errors import BlueprintInvalid
 from homeport.model.reading import Path, Reading
 from homeport.model.service import CronService, PrivateService, WebService, WorkerService
@@ -303,19 +302,18 @@ class _Mapping:
         return links
 
     def _credentials(self, links: Links) -> None:
-        """An add-on's password variable that nobody gave a value is the add-on's own password wherever it is used."""
-        plain = Values(self.project.values, Links())
-        owners: dict[str, set[str]] = {}
+        """A variable that is an add-on's user, database or (while nobody gave it a value) password is that wherever it is used."""
+        plain = AddOns(Values(self.project.values, Links()))
+        owners: dict[str, list[Credential]] = {}
         for title, role in self.roles.items():
             if role.kind != "addon" or role.engine is None:
                 continue
-            addon = AddOns(plain).make(self._fields("services", title, self.services[title]), role.engine, (), "")
-            password = getattr(addon, "password", None)
-            if isinstance(password, SecretValue) and not password.required and password.default is None and password.name:
-                owners.setdefault(password.name, set()).add(role.name)
-        for variable, names in owners.items():
-            if len(names) == 1:
-                links.credentials[variable] = FromAddOn(addon=next(iter(names)), property="password")
+            fields = self._fields("services", title, self.services[title])
+            for variable, credential in plain.credentials(fields, role.engine, role.name):
+                owners.setdefault(variable, []).append(credential)
+        for variable, found in owners.items():
+            if len({one.reference.addon for one in found}) == 1:
+                links.credentials[variable] = found[0]
 
     def _aliases(self, title: str, raw: dict[str, Any]) -> tuple[str, ...]:
         """Other host names of a service: its title when that is no valid name, container name, host name, network aliases."""

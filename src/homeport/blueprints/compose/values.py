@@ -83,6 +83,14 @@ def generated(name: str, what: Magic) -> GeneratedValue:
     return GeneratedValue(format="alphanumeric", bytes=characters * 3 // 4, scope=name)
 
 
+@dataclass(frozen=True)
+class Credential:
+    """A credential of an add-on, and what it is when nobody says otherwise."""
+
+    reference: FromAddOn
+    text: str
+
+
 @dataclass
 class Links:
     """What values may refer to: services and add-ons of the project by the names the file uses."""
@@ -93,8 +101,8 @@ class Links:
     """Add-on name by title and alias."""
     ports: dict[str, int] = field(default_factory=dict)
     """Usual port by add-on name."""
-    credentials: dict[str, FromAddOn] = field(default_factory=dict)
-    """Variables without a value that hold an add-on's password."""
+    credentials: dict[str, Credential] = field(default_factory=dict)
+    """Variables that hold a credential of one add-on."""
 
     def __post_init__(self) -> None:
         self._magic: dict[str, str] = {}
@@ -172,6 +180,9 @@ class Values:
 
     def _variable(self, variable: Variable, key: str, before: str = "") -> EnvValue:
         name, operator = variable.name, variable.operator
+        credential = None if operator.endswith("+") else self.links.credentials.get(name)
+        if credential and (not operator.endswith("-") or resolve((variable,), self.known, lenient=True) == credential.text):
+            return credential.reference
         found = None if name in self.known else magic(name)
         if found and (special := self._special(name, found, key, before)):
             return special
@@ -190,8 +201,6 @@ class Values:
                     return special
             default = resolve(variable.rest, self.known, lenient=True)
             return SecretValue(required=False, default=default, name=own) if looks_secret(name) else HostValue(name=name, default=default)
-        if (credential := self.links.credentials.get(name)) is not None:
-            return credential
         return SecretValue(required=False, name=own) if looks_secret(name) else HostValue(name=name, default="")
 
     def _special(self, name: str, found: Magic | None, key: str, before: str = "") -> EnvValue | None:
@@ -408,6 +417,10 @@ class Writer:
         if value.property == "password":
             return secret
         if value.property in ("user", "database"):
+            held = _VARIABLES[value.property].intersection(addon.env)
+            if held:
+                key = next(iter(held))
+                return self.text(key, addon.env[key]) or ""
             return escape(user if value.property == "user" else database or user)
         scheme = {"postgres": "postgresql", "redis": "redis", "mariadb": "mysql"}.get(addon.kind, "tcp")
         if addon.kind == "redis":
@@ -416,6 +429,13 @@ class Writer:
             user = user or ("postgres" if addon.kind == "postgres" else "app")
             return f"{scheme}://{escape(user)}:{secret}@{title}:{port}/{escape(database or user)}"
         return f"{title}:{port}"
+
+
+_VARIABLES = {
+    "user": frozenset({"POSTGRES_USER", "POSTGRESQL_USERNAME", "MYSQL_USER", "MARIADB_USER"}),
+    "database": frozenset({"POSTGRES_DB", "POSTGRESQL_DATABASE", "MYSQL_DATABASE", "MARIADB_DATABASE"}),
+}
+"""Variables of the images that hold a credential whose text comes from a variable."""
 
 
 def password_variable(addon: str) -> str:

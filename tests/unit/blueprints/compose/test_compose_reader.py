@@ -168,6 +168,22 @@ services:
     )
 
 
+def test_a_variable_that_is_an_add_ons_credential_is_that_wherever_it_is_used() -> None:
+    """User and database that come from variables are asked of the add-on, whoever makes them up."""
+    text = """
+services:
+  app: {image: acme/app, environment: ["U=$SERVICE_USER_DB", "P=$SERVICE_PASSWORD_DB", "D=${DB:-shop}", "OTHER=${DB:-else}"]}
+  db:
+    image: postgres
+    environment: {POSTGRES_USER: $SERVICE_USER_DB, POSTGRES_PASSWORD: $SERVICE_PASSWORD_DB, POSTGRES_DB: "${DB:-shop}"}
+"""
+    spec = read(text).spec
+    env = spec.services["app"].env
+    assert (env["U"], env["D"]) == (FromAddOn(addon="db", property="user"), FromAddOn(addon="db", property="database"))
+    assert env["OTHER"] == HostValue(name="DB", default="else")
+    assert env["P"] == spec.addons["db"].password  # type: ignore[union-attr]
+
+
 def test_override_include_extends_and_dotenv_are_followed() -> None:
     """What Compose would load by itself is loaded; relative paths keep their folder."""
     reading = ComposeReader().read(
