@@ -16,7 +16,7 @@ from homeport.blueprints.naming import bare_name
 from homeport.blueprints.overrides import merge_patch
 from homeport.blueprints.source import SourceTree
 from homeport.blueprints.view import Ledger
-from homeport.model.base import slug
+from homeport.model.base import describe_models, slug
 from homeport.model.reading import Fate, Path, Reading, Written
 from homeport.model.spec import Spec
 
@@ -180,6 +180,7 @@ class HomeportWriter:
 
 def homeport_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of `homeport.yaml`."""
+    describe_models()
     schema = Spec.model_json_schema(mode="validation")
     schema["required"] = [key for key in schema.get("required", []) if key != "name"]
     return {

@@ -98,8 +98,10 @@ def match(spec: Spec, other: Spec) -> dict[str, str]:
 
 
 def _built(spec: Spec, taken: set[str]) -> list[str]:
-    """Services with a port that are built from source: prebuilt images (pgAdmin, a mail catcher) are not the application."""
-    return [n for n, s in spec.services.items() if n not in taken and s.kind in ("web", "private") and s.build.builder != "image"]
+    """The services that are the application: built from source (pgAdmin or a mail catcher come as images), with a port if any has one."""
+    built = [n for n, s in spec.services.items() if n not in taken and s.build.builder != "image" and s.kind not in ("static", "cron")]
+    listening = [n for n in built if spec.services[n].kind in ("web", "private")]
+    return listening or built
 
 
 def _fill(spec: Spec, reading: Reading, owners: dict[str, str], conflicts: list[Conflict]) -> tuple[dict[str, Service], dict[str, str]]:

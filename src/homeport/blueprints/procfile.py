@@ -18,7 +18,9 @@ from homeport.model.reading import Fate, Loss, Reading, Written
 from homeport.model.service import Hook, Scale, Service, WebService, WorkerService
 from homeport.model.spec import Spec
 
-_LINE = re.compile(r"^\s*([A-Za-z0-9_.\-]+)\s*:(?:\s+|(?=[^\s:/]))(\S.*)?$")
+_LINE = re.compile(r"^([A-Za-z0-9_.\-]+)\s*:(?:\s*$|\s+(?=\S)|(?=[^\s:/]))(.*)$")
+MAX_PROCESSES = 200
+MAX_PROBLEMS = 20
 ONE_OFF = frozenset({"console", "shell", "migrate", "createsuperuser", "seed", "test", "tests", "debug", "rake", "setup", "init"})
 """Process types that people run by hand: Heroku starts none of them by itself."""
 
@@ -33,6 +35,9 @@ def parse_procfile(file: str, text: str) -> Document:
         stripped = line.strip().lstrip("\ufeff")
         if not stripped or stripped.startswith("#"):
             continue
+        if len(problems) >= MAX_PROBLEMS or len(document.data) >= MAX_PROCESSES:
+            problems.append(Problem(f"more than {MAX_PROCESSES} processes, or too many faults to list", line=number, column=1))
+            break
         match = _LINE.match(stripped)
         if match is None:
             problems.append(_malformed(stripped, number, len(line) - len(line.lstrip()) + 1))
@@ -44,7 +49,7 @@ def parse_procfile(file: str, text: str) -> Document:
             document.data[match[1]] = without_comment(match[2].strip())
             document.places[(match[1],)] = (number, line.index(match[1]) + 1)
     if problems:
-        raise BlueprintInvalid(file=file, problems=problems[:50], text=text)
+        raise BlueprintInvalid(file=file, problems=problems, text=text)
     if not document.data:
         raise invalid(file, text, "no process is named here", 1, 1, "Write a line such as `web: gunicorn app:app`.")
     return document
