@@ -30,7 +30,7 @@ class Proof:
     def __init__(self, platform: Platform, began: float) -> None:
         """`began`: `time.monotonic()` at the start of the deploy."""
         self.platform, self.began = platform, began
-        self.probes: list[Probe] = []
+        self.probes: dict[str, Probe] = {}
         self.result = ProbeResult()
 
     def begin(self, release: Release, *, had_live: bool) -> None:
@@ -38,7 +38,7 @@ class Proof:
         hosts = {name: hosts_of(release, name) for name in active_services(release)}
         sites = {name: found[0] for name, found in hosts.items() if found}
         if had_live and not self.probes:
-            self.probes = [self._probe(release, name, host, RATE / len(sites)).start(self.began) for name, host in sites.items()]
+            self.probes = {n: self._probe(release, n, host, RATE / len(sites)).start(self.began) for n, host in sites.items()}
 
     def _probe(self, release: Release, name: str, host: str, rate: float) -> Probe:
         settings, service = self.platform.settings, release.spec.services[name]
@@ -69,20 +69,21 @@ class Proof:
                         tail=last_lines(self.platform, release, row.service, row.id),
                     )
 
-    def end(self) -> ProbeResult:
+    def end(self, release: Release) -> ProbeResult:
         """Let the new release answer at least once, stop sending, and say what was seen."""
         if self.probes:
-            for probe in self.probes:
-                probe.wait_new(ANSWER_WITHIN)
-            self.result = _sum([probe.stop() for probe in self.probes])
-            self.probes = []
+            for name, probe in self.probes.items():
+                if isinstance(release.spec.services[name], WebService):  # files are the same whoever serves them
+                    probe.wait_new(ANSWER_WITHIN)
+            self.result = _sum([probe.stop() for probe in self.probes.values()])
+            self.probes = {}
         return self.result
 
     def abandon(self) -> None:
         """Stop sending; nothing was switched."""
-        for probe in self.probes:
+        for probe in self.probes.values():
             probe.stop()
-        self.probes = []
+        self.probes = {}
 
 
 def _sum(results: list[ProbeResult]) -> ProbeResult:

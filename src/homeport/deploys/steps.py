@@ -69,6 +69,7 @@ class Deploy:
         self.proof = Proof(platform, self.started)
         self.holding = Holding(platform)
         self.switched = False
+        self.live_at = datetime.now(UTC)
         self.release: Release | None = None
         self.warnings: list[str] = []
 
@@ -241,7 +242,7 @@ class Deploy:
     def switch(self, release: Release) -> None:
         """From here on the public gets the new release."""
 
-        def effect() -> None:
+        def effect() -> str:
             with self.platform.edge_lock:
                 with self.holding.bypassed(release):
                     self.platform.refresh_edge(switching=release)
@@ -250,8 +251,9 @@ class Deploy:
                     release.project, release.environment, release.number, retire_at=datetime.now(UTC) + DRAIN, keep_warm=keep_warm(release)
                 )
             self.holding.release(release)
+            return datetime.now(UTC).isoformat()
 
-        self._step("switch", "Switching traffic", effect)
+        self.live_at = datetime.fromisoformat(self._step("switch", "Switching traffic", effect))
         self.switched = True
 
     # --- afterwards -------------------------------------------------------------------------------------------
@@ -262,7 +264,7 @@ class Deploy:
         def effect() -> dict[str, Any]:
             self.store.deploys.unwatch(release.project, release.environment)
             self.platform.wake()
-            return self.proof.end().model_dump(mode="json")
+            return self.proof.end(release).model_dump(mode="json")
 
         with self._told("Clean-up will be repeated"):
             self.proof.result = ProbeResult.model_validate(self._step("retire", "Draining the former release", effect))
@@ -272,7 +274,7 @@ class Deploy:
 
         def effect() -> dict[str, Any]:
             row = self.store.deploys.get(self.request.id)
-            seconds = (datetime.now(UTC) - row.requested_at).total_seconds() if row else time.monotonic() - self.started
+            seconds = (self.live_at - row.requested_at).total_seconds() if row else time.monotonic() - self.started
             result = self._result(release.id, DeployStatus.LIVE, seconds, release=release)
             window = release.spec.watch.window if release.spec.watch.window is not None else WATCH
             watched = not self.request.automatic and window > timedelta(0)
