@@ -52,4 +52,4 @@ class Project:
             reached = next((end for end in range(len(path), -1, -1) if path[:end] in file.places), -1)
             if reached > depth:
                 best, depth = file, reached
-        self.problems.append(best.problem(path, message, fix) if best is self.main else self.elsewhere(best, path, message, fix))
+        self.problems.append(best.problem(path, message, fix) if best.file == self.main.file else self.elsewhere(best, path, message, fix))

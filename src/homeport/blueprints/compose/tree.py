@@ -41,9 +41,7 @@ class ComposeFile(Document):
     def problem(self, path: Path, message: str, fix: str = "") -> Problem:
         """A fault at a path, located."""
         line, column = self.place(path)
-        if not line and self.text.strip():
-            line, column = 1, 1
-        return Problem(message, show_path(path), line, column, fix)
+        return Problem(message, show_path(path), line or 1, column or 1, fix)
 
 
 def parse_compose(file: str, text: str) -> list[ComposeFile]:
@@ -51,7 +49,9 @@ def parse_compose(file: str, text: str) -> list[ComposeFile]:
     if len(text) > MAX_FILE:
         raise invalid(file, "", f"larger than {MAX_FILE >> 20} MiB", fix="A deployment file is rarely past 100 kB; is this the right file?")
     if "\0" in text:
-        raise invalid(file, "", "not a text file (it holds a NUL byte)")
+        before = text[: text.index("\0")]
+        place = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise invalid(file, "", "not a text file (it holds a NUL byte)", *place)
     if len(text) > LARGE:
         _count_events(file, text)
     nodes = _compose_nodes(file, text)
