@@ -26,21 +26,29 @@ def run_once(platform: Platform, release: Release, service: str, hook: Hook, key
 
     Raises CommandFailed with its last lines.
     """
-    id = f"{release.project}-{release.environment}-{service}-{release.id}-{key[-12:]}"
     limit = hook.timeout or RELEASE_TIME
-    env = platform.environment_of(release, service)
-    platform.runtime.start(platform.place(release, service, id, env, command=hook.command))
-    ended: Exit | None = platform.runtime.wait(id, limit)
-    lines = last_lines(platform, release, service, id)
+    ended, lines = _attempt(platform, release, service, hook, f"{key[-12:]}", limit)
+    if ended is not None and ended.code is None and ended.signal is None:
+        progress.write("note", text="The command ended while the control plane was away, so nobody saw how; it is run again.")
+        ended, lines = _attempt(platform, release, service, hook, f"{key[-12:]}-again", limit)
     for line in lines:
         progress.output(service, line)
     if ended is None:
-        platform.runtime.stop(id)
-        platform.runtime.forget(id)
         raise _failed(release, service, f"it did not end within {limit.total_seconds():.0f} s", lines)
-    platform.runtime.forget(id)
     if ended.code != 0:
         raise _failed(release, service, ended.sentence(), lines)
+
+
+def _attempt(platform: Platform, release: Release, service: str, hook: Hook, key: str, limit: timedelta) -> tuple[Exit | None, list[str]]:
+    id = f"{release.project}-{release.environment}-{service}-{release.id}-{key}"
+    env = platform.environment_of(release, service)
+    platform.runtime.start(platform.place(release, service, id, env, command=hook.command).model_copy(update={"once": True}))
+    ended = platform.runtime.wait(id, limit)
+    if ended is None:
+        platform.runtime.stop(id)
+    lines = last_lines(platform, release, service, id)
+    platform.runtime.forget(id)
+    return ended, lines
 
 
 def _failed(release: Release, service: str, why: str, tail: list[str]) -> CommandFailed:

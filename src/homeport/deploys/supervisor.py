@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from homeport.deploys.candidates import handle_of, health_of, prober, start_rows, wait_for_instance
 from homeport.deploys.platform import Platform, needs_process
+from homeport.deploys.retention import sweep
 from homeport.deploys.routes import DRAIN
 from homeport.drivers.edge.base import Target
 from homeport.drivers.runtimes.base import Exit
@@ -33,6 +34,12 @@ BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 STEADY = timedelta(seconds=60)
 """An instance that ran this long starts its row of restarts anew."""
 
+MAX_ACCESS_LOG = 50 << 20
+"""Bytes of the edge's access log before it is turned over; four are kept."""
+
+SWEEP_EVERY = 600.0
+"""Seconds between looks for what can be removed."""
+
 CHECK_EVERY = timedelta(seconds=10)
 UNWELL_AFTER = 3
 
@@ -48,6 +55,7 @@ class Supervisor:
         self._checked: dict[str, float] = {}
         self._stopping = threading.Event()
         self._busy: set[str] = set()
+        self._swept = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         platform.wake = self.wake
 
@@ -197,6 +205,21 @@ class Supervisor:
                 self._restart(id)
         self._check_health()
         self._check_edge()
+        self._rotate()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Now and then, beside the loop: removing large folders takes a while."""
+        if time.monotonic() - self._swept > SWEEP_EVERY and not self.platform.store.deploys.open():
+            self._swept = time.monotonic()
+            threading.Thread(target=self._guarded, args=(lambda: sweep(self.platform),), name="retention", daemon=True).start()
+
+    def _rotate(self) -> None:
+        """Keep logs within their bounds."""
+        self.platform.runtime.rotate()
+        log_file = self.platform.home / "edge" / "log" / "access.jsonl"
+        if log_file.is_file() and log_file.stat().st_size > MAX_ACCESS_LOG:
+            self.platform.edge.rotate()
 
     def _check_edge(self) -> None:
         """An edge that was killed comes back on its last good table."""

@@ -83,6 +83,11 @@ class Releases:
                     db.execute(update(table).where(*_is(project, environment, old), table.c.state == "live").values(state="retired"))
             db.execute(update(table).where(*_is(project, environment, number)).values(state="live", live_at=datetime.now(UTC)))
 
+    def remove_one(self, project: str, environment: str, number: int) -> None:
+        """Forget one release."""
+        with self.database.transaction() as db:
+            db.execute(delete(table).where(*_is(project, environment, number)))
+
     def remove(self, project: str, environment: str) -> None:
         with self.database.transaction() as db:
             db.execute(delete(table).where(table.c.project == project, table.c.environment == environment))

@@ -211,6 +211,9 @@ class ProvingEdge(Edge, Protocol):
     def ensure_running(self) -> EdgeStatus:
         """Bring the edge back on its last good table. Nothing to serve: nothing starts. Raises EdgeUnavailable."""
 
+    def rotate(self) -> None:
+        """Begin new log files; the older ones are bounded in number."""
+
     def token(self) -> str:
         """The secret that lets a probe be told which release answered."""
 

@@ -1,0 +1,84 @@
+"""What is kept and what goes: old releases, and the artifacts, sources and layers that no kept release needs.
+
+Only what Homeport's own records name is ever removed, never what merely looks unused; data has tombstones, and those wait 7 days.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from homeport.deploys.platform import Platform
+from homeport.drivers.files import remove_tree
+
+log = logging.getLogger("homeport.retention")
+
+KEEP_RELEASES = 10
+"""Releases of an environment that can be rolled back to."""
+
+YOUNG = timedelta(hours=24)
+"""Nothing younger is removed: a deploy may be about to use it."""
+
+KEEP_SOURCES = 5
+UNDO = timedelta(days=7)
+"""How long destroyed data is kept."""
+
+
+def sweep(platform: Platform) -> list[str]:
+    """Remove what is no longer needed; returns what was removed."""
+    removed = _releases(platform)
+    removed += _folders(platform.home / "artifacts", _artifacts_in_use(platform), YOUNG)
+    newest = sorted((platform.home / "sources").glob("*/"), key=lambda p: p.stat().st_mtime, reverse=True)
+    removed += _folders(platform.home / "sources", {p.name for p in newest[:KEEP_SOURCES]}, YOUNG)
+    removed += _tombstones(platform)
+    if removed:
+        platform.event("retention.removed", f"{len(removed)} things that nothing needs any more were removed.", names=removed[:100])
+    return removed
+
+
+def _releases(platform: Platform) -> list[str]:
+    """Forget releases beyond the newest ones; what is live or was live before stays."""
+    removed = []
+    for row in platform.store.environments.all():
+        pinned = {row.live, row.previous}
+        rows = platform.store.releases.list(row.project, row.environment, limit=10_000)
+        for old in rows[KEEP_RELEASES:]:
+            number = old.release.number
+            if number not in pinned and not platform.store.instances.list(row.project, row.environment, number=number):
+                platform.store.releases.remove_one(row.project, row.environment, number)
+                removed.append(f"release {row.project}/{row.environment}/r{number}")
+    return removed
+
+
+def _artifacts_in_use(platform: Platform) -> set[str]:
+    used: set[str] = set()
+    for row in platform.store.environments.all():
+        for release in platform.store.releases.list(row.project, row.environment, limit=10_000):
+            used |= {Path(artifact.folder).name for artifact in release.release.artifacts.values()}
+    return used
+
+
+def _folders(parent: Path, keep: set[str], young: timedelta) -> list[str]:
+    if not parent.is_dir():
+        return []
+    limit = time.time() - young.total_seconds()
+    removed = []
+    for folder in parent.iterdir():
+        if folder.is_dir() and folder.name not in keep and folder.stat().st_mtime < limit:
+            remove_tree(folder)
+            removed.append(f"{parent.name}/{folder.name}")
+    return removed
+
+
+def _tombstones(platform: Platform) -> list[str]:
+    removed = []
+    for row in platform.store.ledger.list("tombstone"):
+        if datetime.now(UTC) - row.created_at > UNDO:
+            folder = Path(str(row.value["folder"]))
+            if folder.parent.name == "tombstones" and folder.is_dir():
+                remove_tree(folder)
+            platform.store.ledger.release("tombstone", row.key)
+            removed.append(f"tombstone {row.key}")
+    return removed
