@@ -33,8 +33,8 @@ from homeport.drivers.edge.connections import established
 from homeport.drivers.edge.control import Checked
 from homeport.drivers.edge.generations import Generations
 from homeport.drivers.edge.program import Nginx, Process, processes, send, wait_gone
-from homeport.drivers.edge.render import CONTROL_SOCKET, render
-from homeport.drivers.edge.syntax import emit, verify
+from homeport.drivers.edge.render import CONTROL_SOCKET, harmless, render
+from homeport.drivers.edge.syntax import Directive, emit, verify
 
 POLL = 0.002
 """Seconds between two questions to the edge: nginx announces nothing, so it is asked."""
@@ -62,12 +62,14 @@ class NginxEdge:
         with self._locked():
             found = processes(self.home)
             now = self._generations.number("current")
-            if now and self._master(found) and self._config(table, now) == self._generations.text(now) and self._served() == now:
+            if now and self._master(found) and self._is(table, now) and self._served() == now:
                 self._generations.point("confirmed", now)
                 return now
             number = max([*self._generations.numbers(), now], default=0) + 1
-            text = self._config(table, number)
-            self._test(table, number)
+            tree = self._tree(table, number)
+            text = emit(tree)
+            verify(text, tree)
+            self._test(tree)
             self._generations.write(number, text, table)
             self._put(number, found)
             self._generations.collect(number, {self._generation(process) for process in processes(self.home)})
@@ -222,21 +224,21 @@ class NginxEdge:
                 self.home.stat().st_mode & 0o7777 | 0o011
             )  # the workers' account passes through; it lists and reads nothing here
 
-    def _config(self, table: RouteTable, number: int) -> str:
-        tree = render(table, generation=number, home=self.home, token=self.token(), program=self._nginx.program())
-        text = emit(tree)
-        verify(text, tree)
-        return text
+    def _tree(self, table: RouteTable, number: int) -> tuple[Directive, ...]:
+        return render(table, generation=number, home=self.home, token=self.token(), program=self._nginx.program())
 
-    def _test(self, table: RouteTable, number: int) -> None:
+    def _is(self, table: RouteTable, number: int) -> bool:
+        """Whether a generation is this table, as today's Homeport would write it."""
+        return self._generations.table(number) == table and self._generations.text(number) == emit(self._tree(table, number))
+
+    def _test(self, tree: tuple[Directive, ...]) -> None:
         """`nginx -t` without privileges, ports or secrets on a copy. Raises EdgeRefused with nginx's own words."""
         scratch = f"edge/scratch/{secrets.token_hex(8)}"
         folder = self.home / scratch
-        tree = render(table, generation=number, home=self.home, token="scratch", program=self._nginx.program(), scratch=scratch)  # noqa: S106
         try:
             for name in ("run", "log", "cache"):
                 (folder / "edge" / name).mkdir(parents=True)
-            (folder / "nginx.conf").write_text(emit(tree), encoding="utf-8")
+            (folder / "nginx.conf").write_text(emit(harmless(tree, scratch, self.token())), encoding="utf-8")
             self._nginx.test(scratch)
         except ValueError as error:
             raise EdgeRefused.of("The generated configuration", f"nginx says: {error}") from error

@@ -27,6 +27,11 @@ def page(status: int) -> str:
     )
 
 
+def page_texts() -> list[Directive]:
+    """The pages as variables, once for all servers."""
+    return [block("geo", [f"$homeport_page{status}"], [line("default", page(status))]) for status in PAGES]
+
+
 def error_pages(common: tuple[Directive, ...]) -> list[Directive]:
     """Directives of a server that answer its own errors with the pages; none may be stored by a cache."""
     made: list[Directive] = []
@@ -43,7 +48,7 @@ def error_pages(common: tuple[Directive, ...]) -> list[Directive]:
                     *retry,
                     block("types", [], []),
                     line("default_type", "text/html; charset=utf-8"),
-                    line("return", status, page(status)),
+                    line("return", status, f"$homeport_page{status}"),
                 ],
             )
         )

@@ -21,7 +21,7 @@ from homeport.drivers.edge.actions import (
     server,
 )
 from homeport.drivers.edge.base import EdgeRefused, Forward, RouteTable, Site
-from homeport.drivers.edge.pages import error_pages, media_types
+from homeport.drivers.edge.pages import error_pages, media_types, page_texts
 from homeport.drivers.edge.routes import locations
 from homeport.drivers.edge.syntax import Directive, block, check, line, plain
 
@@ -54,13 +54,8 @@ class Program:
     """Per worker, clients and instances together."""
 
 
-def render(
-    table: RouteTable, *, generation: int, home: Path, token: str, program: Program = Program(), scratch: str = ""
-) -> tuple[Directive, ...]:
-    """The whole configuration. `scratch` (a folder relative to the home) replaces every listener by a socket there, for a test run.
-
-    Raises EdgeRefused naming what the table asks for that cannot be served.
-    """
+def render(table: RouteTable, *, generation: int, home: Path, token: str, program: Program = Program()) -> tuple[Directive, ...]:
+    """The whole configuration. Raises EdgeRefused naming what the table asks for that cannot be served."""
     if len(table.sites) > MOST_SITES or sum(len(site.routes) for site in table.sites) > MOST_ROUTES or len(table.forwards) > MOST_FORWARDS:
         raise EdgeRefused.of("The route table", f"it holds more than {MOST_SITES} sites, {MOST_ROUTES} routes or {MOST_FORWARDS} forwards")
     drawing = Drawing(home=home, version=program.version, headers_more=program.headers_more)
@@ -73,17 +68,17 @@ def render(
     upstreams = [block("upstream", [name], inside) for name, inside in drawing.upstreams.values()]
     http = [*_http(table, generation, token, drawing), *([_resolver()] if drawing.resolves else []), *extra, *upstreams, *servers]
     main = [
-        *_main(table, program, scratch),
+        *_main(table, program),
         block("events", [], [line("worker_connections", program.connections)]),
         block("http", [], http),
     ]
     if table.forwards:
         main.append(block("stream", [], _forwards(table.forwards, drawing)))
-    return tuple(_moved(main, scratch)) if scratch else tuple(main)
+    return tuple(main)
 
 
-def _main(table: RouteTable, program: Program, scratch: str) -> list[Directive]:
-    made = [line("user", *program.account.split())] if program.account and not scratch else []
+def _main(table: RouteTable, program: Program) -> list[Directive]:
+    made = [line("user", *program.account.split())] if program.account else []
     return [
         *made,
         line("daemon", "on"),
@@ -129,6 +124,7 @@ def _http(table: RouteTable, generation: int, token: str, drawing: Drawing) -> l
         line("access_log", "edge/log/access.jsonl", "homeport", "buffer=32k", "flush=1s"),
         *_proxy(drawing),
         block("geo", ["$homeport_dollar"], [line("default", "$")]),
+        *page_texts(),
         block("map", ["$http_upgrade", "$homeport_upgrade"], [line("default", ""), line("websocket", "websocket")]),
         block("map", ["$http_upgrade", "$homeport_connection"], [line("default", ""), line("websocket", "upgrade")]),
         block("map", ["$http_x_homeport_probe", "$homeport_probe"], [line("default", ""), line(token, "1")]),
@@ -313,17 +309,21 @@ def _forwards(forwards: Sequence[Forward], drawing: Drawing) -> list[Directive]:
     return made
 
 
-def _moved(tree: Sequence[Directive], folder: str) -> list[Directive]:
-    """The same configuration with every listener as a socket in a folder, so that testing it touches no port."""
+def harmless(tree: Sequence[Directive], folder: str, token: str) -> tuple[Directive, ...]:
+    """The same configuration for a test run: every listener a socket in a folder, no secret, no change of account."""
     numbers: dict[str, int] = {}
 
-    def moved(directive: Directive) -> Directive:
+    def changed(directive: Directive) -> Directive:
         if directive.name == "listen":
             number = numbers.setdefault(directive.args[0], len(numbers))
             return replace(directive, args=(f"unix:{folder}/{number}", *directive.args[1:]))
-        return directive if directive.block is None else replace(directive, block=tuple(map(moved, directive.block)))
+        if directive.name == token:
+            return replace(directive, name="token")
+        if directive.block is None or directive.name not in ("http", "stream", "server", "map"):
+            return directive
+        return replace(directive, block=tuple(map(changed, directive.block)))
 
-    return [moved(directive) for directive in tree]
+    return tuple(changed(directive) for directive in tree if directive.name != "user")
 
 
-__all__ = ["CONTROL_SOCKET", "HOMEPORT_HEADERS", "IDLE", "Program", "render"]
+__all__ = ["CONTROL_SOCKET", "HOMEPORT_HEADERS", "IDLE", "Program", "harmless", "render"]
