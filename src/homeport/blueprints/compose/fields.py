@@ -117,5 +117,9 @@ class Fields:
         if value is None:
             return None
         if isinstance(value, list):
-            return tuple(self.resolved(item) for item in value)
-        return self.resolved(value)
+            return tuple(self._put_in(item) for item in value)
+        return self._put_in(value)
+
+    def _put_in(self, value: Any) -> str:
+        text = scalar_text(value)
+        return interpolate(text, self.project.values, self.project.unset.add, lenient=True) if "$" in text else text

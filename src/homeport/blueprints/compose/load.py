@@ -82,18 +82,13 @@ class _Loader:
         project.problems, project.warnings = self.problems, self.warnings
         check_project(project, self.rules)
         self._stop()
-        self._report_unset()
+        project.unset = set(self.unset)
         return project
 
     def _stop(self) -> None:
         if self.problems:
             main = self.main or ComposeFile("", "", None)
             raise BlueprintInvalid(file=main.file, problems=self.problems, text=main.text)
-
-    def _report_unset(self) -> None:
-        if self.unset:
-            names = ", ".join(sorted(self.unset))
-            self.warnings.append(f"Variables without a value count as empty: {names}. Set them in `.env` or where you deploy from.")
 
     def _dotenv(self, path: str) -> dict[str, str]:
         try:

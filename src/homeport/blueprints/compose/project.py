@@ -37,6 +37,8 @@ class Project:
     tree: SourceTree
     files: list[ComposeFile] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    unset: set[str] = field(default_factory=set)
+    """Variables that were put in as empty because nobody gave them a value."""
     problems: list[Problem] = field(default_factory=list)
 
     @staticmethod

@@ -91,6 +91,9 @@ class ComposeReader:
         if project.problems:
             raise BlueprintInvalid(file=path, problems=project.problems, text=project.main.text)
         warnings = list(project.warnings)
+        if project.unset:
+            names = ", ".join(sorted(project.unset))
+            warnings.append(f"Variables without a value count as empty: {names}. Set them in `.env` before a deploy.")
         if overrides:
             warnings.append(f"Compose lays {', '.join(overrides)} over {path} by itself, and so does Homeport.")
         if mapping.missing_env_files:

@@ -256,9 +256,10 @@ def test_unknown_keys_warn_with_a_suggestion() -> None:
 
 def test_a_variable_that_must_be_set_does_not_stop_the_reading() -> None:
     """What Docker accepts once its variables are given is read without them, and the plan names them."""
-    reading = read("services: {a: {image: 'x:${TAG:?}', ports: ['${P:?}:80', '${Q}:${Q}'], cpus: '${C}'}}")
+    reading = read("services: {a: {image: 'x:${TAG:?}', ports: ['${P:?}:80', '${Q}:${Q}'], cpus: '${C}', command: run $M}}")
     assert reading.spec.services["a"].build.image == "x:${TAG:?}"
-    assert any("P" in warning for warning in reading.warnings)
+    assert any("empty: C, M, P, Q" in warning for warning in reading.warnings)
+    assert reading.spec.services["a"].command == "run "
 
 
 @pytest.mark.parametrize(
