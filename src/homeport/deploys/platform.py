@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
@@ -23,7 +24,7 @@ from homeport.drivers.builders.base import Builder
 from homeport.drivers.edge.base import ProvingEdge, RouteTable, Target
 from homeport.drivers.edge.hold import Holder
 from homeport.drivers.runtimes.accounts import allocate
-from homeport.drivers.runtimes.addresses import free_port
+from homeport.drivers.runtimes.addresses import free_port, is_free
 from homeport.drivers.runtimes.base import Mount, Placement, Runtime
 from homeport.drivers.vault.seal import Sealer
 from homeport.model.base import slug
@@ -187,8 +188,9 @@ class Platform:
         found: dict[str, tuple[str, int]] = {}
         for name, service in listening.items():
             owner = f"{release.project}/{release.environment}/{name}"
-            address = self.store.ledger.assign("address", owner, free_address)
-            found[name] = (address, service.port or DEFAULT_FORWARD_PORT)
+            port = service.port or DEFAULT_FORWARD_PORT
+            address = self.store.ledger.assign("address", owner, lambda taken, port=port: free_address(taken, port, self.home))  # type: ignore[misc]
+            found[name] = (address, port)
         return found
 
     def names(self, release: Release) -> dict[str, str]:
@@ -350,10 +352,16 @@ def open_platform(
     return Platform(settings, store, runtime, edge, builder, secrets, addons(store, secrets), ProgressLogs(settings.home / "deploys"))
 
 
-def free_address(taken: set[str]) -> str:
-    """A loopback address (RFC 1122: all of 127.0.0.0/8) that no service of this home has yet."""
-    for number in range(256, 65_000):
+def free_address(taken: set[str], port: int, home: Path) -> str:
+    """A loopback address (RFC 1122: all of 127.0.0.0/8) that no service of this home has yet and where nobody listens on the port.
+
+    Homes begin at different places of the range, so that two on one machine do not meet while one of them is stopped.
+    """
+    first, last = 256, 65_000
+    begin = int.from_bytes(hashlib.sha256(str(home.resolve()).encode()).digest()[:4]) % (last - first)
+    for step in range(last - first):
+        number = first + (begin + step) % (last - first)
         address = f"127.77.{number // 256}.{number % 256}"
-        if address not in taken and number % 256 not in (0, 255):
+        if address not in taken and number % 256 not in (0, 255) and (port < 1024 or is_free(address, port)):
             return address
     raise RuntimeError("127.77.0.0/16 is used up")
