@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from homeport.drivers.builders.base import BuildLimits, BuildRequest
 from homeport.drivers.builders.errors import BuildFailed, BuildTimedOut, DiskLow, UnknownLanguage
 from homeport.drivers.builders.process import ProcessBuilder
+from homeport.drivers.files import remove_tree
 from homeport.drivers.sources.local import LocalSource
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.release import Artifact
@@ -35,6 +37,15 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def builder(home: Path) -> ProcessBuilder:
     return ProcessBuilder(home, Toolchains(home), reserve=0)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every account can reach; pytest's own is closed when the tests run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="homeport-builders-"))
+    folder.chmod(0o755)
+    yield folder
+    remove_tree(folder)
 
 
 def request_for(
@@ -292,12 +303,12 @@ def test_other_builds_do_not_wait(builder: ProcessBuilder, home: Path, tmp_path:
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another account")
-def test_root_builds_as_the_given_account_and_keeps_the_result(make: Make, home: Path, tmp_path: Path) -> None:
+def test_root_builds_as_the_given_account_and_keeps_the_result(open_folder: Path) -> None:
     """As root the build runs as the environment's account, which afterwards cannot change what it built."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    files(tmp_path / "app", a="1")
-    artifact = make(command("sh -c 'id -u > who; id -G > groups'"), user=61999)
+    home = open_folder / "home"
+    builder = ProcessBuilder(home, Toolchains(home, search=[]), reserve=0)
+    request = request_for(files(open_folder / "app", a="1"), home, command("sh -c 'id -u > who; id -G > groups'"), user=61999)
+    artifact = builder.build(request, lambda _line: None)
     assert (Path(artifact.folder) / "who").read_text() == "61999\n"
     assert (Path(artifact.folder) / "groups").read_text() == "61999\n"
     assert {path.stat().st_uid for path in [Path(artifact.folder), *Path(artifact.folder).rglob("*")]} == {0}

@@ -14,6 +14,7 @@ import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from homeport.drivers.builders.detect import LOCKS
 from homeport.drivers.builders.installs import Tools, node_command, python_commands
 from homeport.drivers.builders.manifests import Manifests
 from homeport.drivers.builders.recipe import NodeInstall, PythonInstall
@@ -39,7 +40,7 @@ def layer_key(step: NodeInstall | PythonInstall, manifests: Manifests, tools: st
             {
                 "format": FORMAT,
                 "step": step.model_dump(mode="json", exclude={"folder", "line"}),
-                "own": step.line.split()[:1] == [getattr(step, "tool", "")],
+                "own": step.line.split()[:1] == [getattr(step, "tool", "")] and not manifests.files.keys().isdisjoint(LOCKS),
                 "ci": not {"ci", "clean-install"}.isdisjoint(step.line.split()),
                 "files": manifests.files,
                 "tools": tools,

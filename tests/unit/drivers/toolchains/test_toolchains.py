@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from homeport.drivers.files import remove_tree
 from homeport.drivers.toolchains.errors import ToolchainUnavailable
 from homeport.drivers.toolchains.install import Installer
 from homeport.drivers.toolchains.pins import NODE_TOOLS, WHEELS, tool_lock, wheel_requirements
@@ -23,12 +25,12 @@ def program(folder: Path, name: str, output: str) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder of programs that every account can reach."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        if folder.stat().st_uid == os.geteuid():
-            folder.chmod(0o755)
-    return tmp_path / "found" / "bin"
+def place() -> Iterator[Path]:
+    """A folder of programs that every account can reach; pytest's own is closed when the tests run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="homeport-toolchains-"))
+    folder.chmod(0o755)
+    yield folder / "bin"
+    remove_tree(folder)
 
 
 def test_a_machine_without_node_gets_the_newest_pinned_one(tmp_path: Path) -> None:
