@@ -68,6 +68,8 @@ class ControlPlane:
         self.supervisor = Supervisor(platform)
         self.cron = Cron(platform)
         self.watch = Watch(platform, AccessLog(settings.home).counts, self._roll_back_by_itself)
+        self.stopped = False
+        """Whether `stop_everything` was asked for: nothing of the home runs any more."""
 
     def start(self) -> None:
         """Resume interrupted deploys, adopt what runs, start what should run."""
@@ -220,6 +222,7 @@ class ControlPlane:
                 self.platform.store.instances.remove([row.id])
         self.platform.addons.stop_all()
         self.platform.event("home.down", "Everything this home runs was stopped.")
+        self.stopped = True
 
     def _stop_all(self, ids: list[str]) -> None:
         from concurrent.futures import ThreadPoolExecutor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -138,7 +139,7 @@ class Platform:
             ordinal=ordinal,
             generation=time.time_ns() // 1_000_000,
             artifact=artifact,
-            command=command or artifact.command,
+            command=_with_entrypoint(definition, command or artifact.command),
             env=env,
             host="127.0.0.1" if port else "",
             port=port,
@@ -327,6 +328,15 @@ def active_services(release: Release) -> list[str]:
     """Services of a release that run in its profile."""
     wanted = set(release.profile)
     return [n for n, s in release.spec.services.items() if not s.profiles or wanted & set(s.profiles)]
+
+
+def _with_entrypoint(service: Service, command: tuple[str, ...] | str) -> tuple[str, ...] | str:
+    """The command behind the entry point a container file names, as a container engine would put them together."""
+    entry = service.container.entrypoint
+    if not entry or not command:
+        return entry or command
+    first = tuple(shlex.split(entry)) if isinstance(entry, str) else tuple(entry)
+    return first + (tuple(shlex.split(command)) if isinstance(command, str) else command)
 
 
 def instance_id(release: Release, service: str, ordinal: int) -> str:

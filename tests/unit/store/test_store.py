@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+
 from homeport.model.release import DeployStatus, Release, Revision
 from homeport.model.spec import Spec
 from homeport.store import Store
@@ -103,7 +104,7 @@ def test_a_newer_deploy_supersedes_the_one_that_waits(store: Store) -> None:
 
 def test_roles_switch_in_one_transaction(store: Store) -> None:
     """At a switch candidates become live, the former web instances stay warm, former workers and older warm ones retire."""
-    rows = [instance(1, "warm"), instance(2, "live"), instance(2, "live", "worker"), instance(3, "candidate"), instance(3, "candidate", "worker")]
+    rows = [instance(1, "warm"), *(instance(n, role, s) for n, role in ((2, "live"), (3, "candidate")) for s in ("web", "worker"))]
     store.instances.add(rows)
     store.instances.add(rows)
     store.instances.switch_roles("shop", "production", 3, retire_at=datetime.now(UTC) + timedelta(seconds=30), keep_warm=["web"])
