@@ -19,6 +19,7 @@ from homeport import __version__
 from homeport.api.app import make_app
 from homeport.deploys.control import ControlPlane
 from homeport.deploys.engines import open_home
+from homeport.drivers import reach
 from homeport.drivers.files import write_atomic
 from homeport.model.errors import HomeportError
 from homeport.settings import Settings
@@ -80,8 +81,13 @@ def serve(settings: Settings, *, out: TextIO) -> None:
         print(f"Homeport {__version__} serves {settings.home} on http://{settings.api_address}:{settings.api_port}", file=out, flush=True)
         if token:
             print(f"First start: this one-time token makes an admin key: {token}", file=out, flush=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # The server answers signals itself while it runs, and then raises them again: that must not cut the closing short.
+            signal.signal(number, lambda *_: None)
         server.run(sockets=sockets)
         control.close()
+        if control.stopped:
+            reach.forget(control.platform.home)
         (settings.home / "serve.json").unlink(missing_ok=True)
     # Threads that wait for applications must not keep the process: what they do is journaled and goes on at the next start.
     os._exit(0)
