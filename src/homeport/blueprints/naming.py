@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from homeport.model.base import slug
 
-_REVISION = re.compile(r"@[0-9a-f]{6,40}(?=\.|$)")
+_REVISION = re.compile(r"@[0-9a-f]{4,40}(?=\.|$)")
 
 
 def bare_name(file_name: str) -> str:

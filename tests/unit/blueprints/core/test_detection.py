@@ -1,7 +1,5 @@
 """Detection: what runs, read from the source itself."""
 
-# ruff: noqa: E501 (an application is easier to see on one line)
-
 from __future__ import annotations
 
 import json
