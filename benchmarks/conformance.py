@@ -216,9 +216,9 @@ def main() -> int:
     print("\nRefused, with the reason:\n" + refusals(rows))
     if pairs:
         failed = {f"{pair['from']} -> {pair['to']}": pair["failed"] for pair in pairs if pair["failed"]}
-        print(
-            f"\nConverted: {sum(pair['files'] for pair in pairs)} files in {len(pairs)} pairs, {sum(map(len, failed.values()))} failed {failed or ''}"
-        )
+        files = sum(pair["files"] for pair in pairs)
+        print(f"\nConverted: {files} files in {len(pairs)} pairs, {sum(map(len, failed.values()))} failed")
+        print("\n".join(f"{pair}: {name}: {reason}" for pair, faults in failed.items() for name, reason in faults.items()))
     given.json.parent.mkdir(parents=True, exist_ok=True)
     result = {"dialects": [row.as_json() for row in rows], "suites": scores, "conversions": pairs}
     given.json.write_text(json.dumps(result, indent=2) + "\n")
