@@ -228,6 +228,22 @@ def test_an_artifact_is_checked_once_after_the_machine_restarted(make: Make, hom
     assert (Path(artifact.folder) / "b").read_text() == "1"
 
 
+def test_pruning_keeps_what_releases_name_and_their_layers(builder: ProcessBuilder, make: Make, home: Path, tmp_path: Path) -> None:
+    """Unused artifacts and layers go, young ones stay, and a kept artifact keeps its layers."""
+    app = files(tmp_path / "app", main_dot_py="1")
+    kept = make(WebService(command="python main.py"))
+    files(app, main_dot_py="2")
+    old = make(command("cp main.py b"))
+    assert builder.prune({kept.id}, timedelta(hours=1)) == []
+    for folder in [*(home / "artifacts").iterdir(), *(home / "layers").iterdir()]:
+        os.utime(folder, (1, 1))
+    assert builder.prune({kept.id}, timedelta(hours=1)) == [f"artifacts/{old.id}"]
+    assert (Path(kept.env["VIRTUAL_ENV"]) / "bin" / "python").exists()
+    os.utime(home / "artifacts" / kept.id, (1, 1))
+    assert len(builder.prune(set(), timedelta(hours=1))) == 2
+    assert not Path(kept.env["VIRTUAL_ENV"]).exists()
+
+
 KILLED = """
 import sys
 from pathlib import Path

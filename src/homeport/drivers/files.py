@@ -12,7 +12,8 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 FICLONE = 0x40049409
@@ -159,6 +160,27 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder, onerror=unlock)
 
 
+def is_digest(name: str) -> bool:
+    """Whether a folder's name is a sha256: what content-addressed stores call their own."""
+    return len(name) == 64 and not set(name) - set("0123456789abcdef")
+
+
+def prune_digests(folder: Path, keep: Container[str], young: timedelta) -> list[str]:
+    """Remove content-addressed folders that are not kept and were not used for `young`; returns their names."""
+    limit = time.time() - young.total_seconds()
+    removed = []
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if not is_digest(entry.name) or entry.name in keep or entry.lstat().st_mtime >= limit:
+            continue
+        lock = folder / f".{entry.name}.lock"
+        with locked(lock):
+            if entry.lstat().st_mtime < limit:
+                remove_tree(entry)
+                removed.append(entry.name)
+                lock.unlink(missing_ok=True)  # held: who waits for it sees that it is gone and takes the next one
+    return removed
+
+
 @contextlib.contextmanager
 def locked(path: Path, cancelled: Callable[[], bool] = lambda: False) -> Iterator[bool]:
     """Hold a lock that excludes other threads and other processes; the kernel frees it when the holder dies.
@@ -173,27 +195,35 @@ def locked(path: Path, cancelled: Callable[[], bool] = lambda: False) -> Iterato
         if cancelled():
             raise InterruptedError
     try:
-        with path.open("ab") as file:
-            free = _flock(file.fileno(), cancelled)
-            try:
-                yield at_once and free
-            finally:
-                fcntl.flock(file.fileno(), fcntl.LOCK_UN)
+        handle, free = _flock(path, cancelled)
+        try:
+            yield at_once and free
+        finally:
+            os.close(handle)
     finally:
         mine.release()
 
 
-def _flock(handle: int, cancelled: Callable[[], bool]) -> bool:
-    """flock has no timeout: try, and try again at a slow pace so that a cancelled caller gets away."""
-    first = True
+def _flock(path: Path, cancelled: Callable[[], bool]) -> tuple[int, bool]:
+    """An open, locked handle on the file that has this name now, and whether it was free.
+
+    flock has no timeout: it is tried again at a slow pace so that a cancelled caller gets away.
+    """
+    free = True
     while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return first
+            if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
+                return handle, free
         except BlockingIOError:
-            first = False
-            if cancelled():
-                raise InterruptedError from None
+            free = False
+        except FileNotFoundError:
+            pass  # removed by its last holder between two looks
+        os.close(handle)
+        if cancelled():
+            raise InterruptedError
+        if not free:
             time.sleep(0.02)
 
 

@@ -88,6 +88,7 @@ class LayerStore:
         """The layer's folder, made first when it is not there. Raises what `Runner.run` raises."""
         target = self.folder / key
         if self.ready(key):
+            os.utime(target)  # used now: `prune` goes by it
             return target
         with locked(self.folder / f".{key}.lock", cancelled):
             if not self.ready(key):

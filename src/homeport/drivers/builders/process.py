@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from homeport.drivers.builders.base import Builder, BuildRequest, Log
@@ -21,7 +22,7 @@ from homeport.drivers.builders.plan import BuildPlan, Planner
 from homeport.drivers.builders.recipe import Command, NodeInstall, PythonInstall
 from homeport.drivers.builders.run import Runner, StepFailed
 from homeport.drivers.builders.tree import clear, keep_site, place, published, tree_digest
-from homeport.drivers.files import copy_tree, freeze, give, locked, remove_tree, world_reachable, write_atomic
+from homeport.drivers.files import copy_tree, freeze, give, locked, prune_digests, remove_tree, world_reachable, write_atomic
 from homeport.drivers.sources.snapshot import digest_of
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.errors import HomeportError
@@ -61,6 +62,20 @@ class ProcessBuilder:
         except InterruptedError:
             raise BuildCancelled(service=request.service) from None
 
+    def prune(self, keep: Collection[str], young: timedelta) -> list[str]:
+        """Remove artifacts that are not kept, and layers that no remaining one needs, unless used within `young`.
+
+        `keep` are the ids that releases name. Returns `artifacts/<id>` and `layers/<key>`.
+        """
+        removed = [f"artifacts/{name}" for name in prune_digests(self.artifacts, keep, young)]
+        needed: set[str] = set()
+        for record in self.artifacts.glob("*/artifact.json"):
+            try:
+                needed |= set(json.loads(record.read_bytes())["layers"])
+            except (OSError, ValueError, KeyError):
+                continue
+        return removed + [f"layers/{name}" for name in prune_digests(self.layers.folder, needed, young)]
+
     def _load(self, key: str) -> Artifact | None:
         """The complete artifact. After a restart of the machine its content is checked once: a power cut loses writes."""
         record = self.artifacts / key / "artifact.json"
@@ -75,6 +90,7 @@ class ProcessBuilder:
             if tree_digest(Path(artifact.folder), set(artifact.linked)) != data["content"]:
                 return None
             write_atomic(record, json.dumps({**data, "boot": boot_id()}).encode())
+        os.utime(record.parent)  # used now: `prune` goes by it
         return artifact.model_copy(update={"cached": True, "seconds": 0.0})
 
     def _build(self, plan: BuildPlan, log: Log, cancelled: Callable[[], bool]) -> Artifact:

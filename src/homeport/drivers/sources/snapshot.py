@@ -15,10 +15,11 @@ import os
 import stat
 import time
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from homeport.drivers.files import copy_file, link_or_copy, locked, remove_tree, sync_folder, write_atomic
+from homeport.drivers.files import copy_file, is_digest, link_or_copy, locked, prune_digests, remove_tree, sync_folder, write_atomic
 from homeport.drivers.sources.errors import SourceRefused, SourceUnavailable
 
 MAX_BYTES = 1 << 30
@@ -92,7 +93,16 @@ class SnapshotStore:
         elif not self._manifest_path(digest).is_file():
             self._save_manifest(digest, manifest)
         known.save(digest)
+        os.utime(target)  # used now: `prune` goes by it
         return digest, manifest, target
+
+    def prune(self, keep: int, young: timedelta) -> list[str]:
+        """Remove snapshots beyond the `keep` last used that were not used for `young`; artifacts do not need them any more."""
+        by_use = sorted((one for one in self.folder.iterdir() if is_digest(one.name)), key=lambda one: one.lstat().st_mtime, reverse=True)
+        removed = prune_digests(self.folder, {one.name for one in by_use[:keep]}, young)
+        for name in removed:
+            self._manifest_path(name).unlink(missing_ok=True)
+        return removed
 
     def _copy(self, root: Path, manifest: Manifest, target: Path, previous: str) -> None:
         part = self.folder / f".{target.name}.{os.getpid()}.part"

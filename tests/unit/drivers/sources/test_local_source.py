@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,18 @@ def test_an_unchanged_tree_of_two_thousand_files_is_known_at_once(tmp_path: Path
         source.fetch()
         best = min(best, time.perf_counter() - started)
     assert best < 0.25  # 0.04 s on an idle machine
+
+
+def test_old_snapshots_are_pruned(tree: Path, tmp_path: Path) -> None:
+    """The last used snapshots stay, and none that was used lately goes."""
+    source = LocalSource(tree, tmp_path / "sources")
+    taken = []
+    for number in range(4):
+        (tree / "main.py").write_text(f"print({number})\n")
+        taken.append(source.fetch()[1])
+    assert source.store.prune(2, timedelta(hours=1)) == []
+    for number, folder in enumerate(taken):
+        os.utime(folder, (number + 1, number + 1))
+    assert sorted(source.store.prune(2, timedelta(hours=1))) == sorted(folder.name for folder in taken[:2])
+    assert [folder.is_dir() for folder in taken] == [False, False, True, True]
+    assert (tmp_path / "sources" / ".manifests").is_dir()

@@ -1,0 +1,139 @@
+"""Files on disk: durable writes, copies, locks and frozen trees."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from homeport.drivers.files import copy_tree, freeze, is_digest, locked, prune_digests, remove_tree, world_reachable, write_atomic
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is replaced whole or not at all, and no part is left behind."""
+    target = tmp_path / "a"
+    write_atomic(target, b"old")
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(target, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_tree_is_copied_with_modes_and_links(tmp_path: Path, link: bool) -> None:
+    """Folders, modes and links arrive as they are; links are not followed."""
+    source = tmp_path / "a"
+    (source / "d").mkdir(parents=True)
+    (source / "d" / "x").write_text("1")
+    (source / "d" / "x").chmod(0o555)
+    (source / "l").symlink_to("/etc/passwd")
+    copy_tree(source, tmp_path / "b", link=link)
+    assert (tmp_path / "b" / "d" / "x").stat().st_mode & 0o555 == 0o555
+    assert str((tmp_path / "b" / "l").readlink()) == "/etc/passwd"
+    assert ((tmp_path / "b" / "d" / "x").stat().st_ino == (source / "d" / "x").stat().st_ino) is link
+
+
+def test_freezing_takes_every_right_to_write(tmp_path: Path) -> None:
+    """Files become read-only, set-uid bits go, pipes are removed, the target of a link is not touched."""
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    tree = tmp_path / "t"
+    tree.mkdir(mode=0o700)
+    (tree / "s").write_text("abc")
+    (tree / "s").chmod(0o6777)
+    (tree / "l").symlink_to(outside)
+    os.mkfifo(tree / "p")
+    assert freeze(tree) == 3
+    assert (tree / "s").stat().st_mode & 0o7777 == 0o555
+    assert not (tree / "p").exists()
+    assert outside.stat().st_mode & 0o200
+    remove_tree(tree)
+    assert not tree.exists()
+
+
+def test_read_only_folders_can_be_removed(tmp_path: Path) -> None:
+    """What a package manager made unwritable still goes away; twice is no error."""
+    (tmp_path / "t" / "d").mkdir(parents=True)
+    (tmp_path / "t" / "d" / "f").touch()
+    (tmp_path / "t" / "d").chmod(0o500)
+    remove_tree(tmp_path / "t")
+    remove_tree(tmp_path / "t")
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_lock_excludes_threads(tmp_path: Path) -> None:
+    """One at a time, also when the file is removed by a holder meanwhile."""
+    inside, most = 0, 0
+    guard = threading.Lock()
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with locked(tmp_path / "l"):
+                with guard:
+                    inside += 1
+                    most = max(most, inside)
+                with guard:
+                    inside -= 1
+                (tmp_path / "l").unlink(missing_ok=True)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from homeport.drivers.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_excludes_processes_and_dies_with_its_holder(tmp_path: Path) -> None:
+    """The kernel frees the lock of a killed process; a cancelled waiter gets away."""
+    lock = tmp_path / "l"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        asked = iter([False, True])
+        with pytest.raises(InterruptedError), locked(lock, lambda: next(asked)):
+            pass
+        holder.kill()
+    with locked(lock) as free:
+        assert free
+
+
+def test_pruning_touches_nothing_but_digests(tmp_path: Path) -> None:
+    """Only folders named by a digest, unused and not kept, are removed."""
+    names = ["a" * 64, "b" * 64, "c" * 63, ".hidden", "G" * 64]
+    for name in names:
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (1, 1))
+    assert prune_digests(tmp_path, {"a" * 64}, timedelta(hours=1)) == ["b" * 64]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a" * 64, "c" * 63, ".hidden", "G" * 64])
+    assert is_digest("0" * 64)
+
+
+def test_a_closed_folder_above_makes_a_file_unreachable() -> None:
+    """Whether others can get to a file depends on every folder above it."""
+    assert world_reachable(Path("/bin/sh"))
+    assert not world_reachable(Path("/no/such/file"))
