@@ -32,12 +32,14 @@ from homeport.api.bodies import (
     Version,
 )
 from homeport.api.errors import body_of, status_of
+from homeport.blueprints.convert import convert
 from homeport.deploys.control import ControlPlane, FolderUnusable
 from homeport.deploys.logs import follow_logs
 from homeport.deploys.oneoff import run_command
 from homeport.deploys.views import Views, deploy_view
 from homeport.model.errors import HomeportError
 from homeport.model.plan import Plan
+from homeport.model.reading import Written
 from homeport.model.views import (
     CronRunView,
     CronView,
@@ -222,6 +224,11 @@ def _environment(app: FastAPI, control: ControlPlane) -> None:
         """What happened in an environment, oldest first."""
         views.row(project, environment)
         return views.events(project, environment, after, limit)
+
+    @app.get(PREFIX + "/blueprints/{dialect}", tags=["reading"])
+    def blueprint(project: str, environment: str, dialect: str, _key: Reader) -> Written:
+        """The live release written in a dialect, with a list of what that cannot say. Values of the vault are not in it."""
+        return convert(views.live(project, environment).spec, dialect)
 
     @app.get(PREFIX + "/env", tags=["env"])
     def variables(project: str, environment: str, _key: Reader) -> list[VariableView]:

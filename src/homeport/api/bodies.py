@@ -24,6 +24,9 @@ class DeployBody(Frozen):
     prefer: str = Field(default="", max_length=255)
     profiles: tuple[str, ...] = Field(default=(), max_length=20)
     confirmed: bool = False
+    """Accept what the deploy would take away."""
+    strict: bool = False
+    """Refuse files with keys that nobody knows."""
 
 
 class RollbackBody(Frozen):

@@ -158,6 +158,22 @@ def check_paths(paths: Iterable[Path]) -> Iterator[FileReport]:
                 yield report
 
 
+def read_alone(path: Path) -> Reading:
+    """One file on disk, read by itself: what lies beside it only counts where the file names it.
+
+    Raises BlueprintInvalid; OSError when the file cannot be opened.
+    """
+    with path.open("rb") as stream:
+        text = decode(stream.read(MAX_FILE + 4))
+    dialect = recognise(str(path), text)
+    one = reader(dialect) if dialect else None
+    if one is None:
+        raise invalid(
+            str(path), "", "no dialect recognises this file" if not dialect else f"{DIALECTS[dialect].title} is written, not read"
+        )
+    return one.read(_Beside(path, text), path.name)
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     """Files below a folder, sorted, without folders of dependencies; links are not followed."""
     count = 0

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from homeport.cli.errors import CliError
 from homeport.home import home_of
+
+if TYPE_CHECKING:
+    import http.client
 
 START_WITHIN = 30.0
 """Seconds a control plane may take until it answers."""
@@ -66,6 +67,8 @@ class Client:
 
     def stream(self, method: str, path: str, body: dict[str, Any] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
         """Server-sent events as `(id, data)`. Ends with the stream; raises OSError when the control plane goes away."""
+        import http.client
+
         connection, answer = self._send(method, path, body, timeout=60)
         try:
             if answer.status >= 400:
@@ -114,6 +117,8 @@ class Client:
     def _send(
         self, method: str, path: str, body: dict[str, Any] | None, timeout: float
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        import http.client
+
         host, port = self._address()
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
         headers = {"Authorization": f"Bearer {self._key()}", "Content-Type": "application/json"}
@@ -150,6 +155,8 @@ class Client:
         facts = self.facts()
         if not facts:
             return False
+        import http.client
+
         host, port = self._address()
         connection = http.client.HTTPConnection(host, port, timeout=5)
         try:
@@ -162,6 +169,8 @@ class Client:
 
     def _start(self) -> bool:
         """Run a control plane in the background; True once it answers."""
+        import subprocess
+
         self.home.mkdir(parents=True, exist_ok=True)
         env = dict(os.environ)
         if self.edge_port:

@@ -12,16 +12,16 @@ from homeport.cli import show
 from homeport.cli.client import Client, segment
 from homeport.cli.errors import CliError, usage
 from homeport.cli.follow import Follower, show_result
-from homeport.cli.options import EdgePort, EnvFile, Environment, Folder, Json, Prefer, Profile, Project, Verbose, Yes
+from homeport.cli.options import EdgePort, EnvFile, Environment, Folder, Json, Prefer, Profile, Project, Strict, Verbose, Yes
 from homeport.cli.where import find_project, path_of
 
 
 def register(app: typer.Typer) -> None:
-    app.command("up", help="Deploy a folder and show it live; starts Homeport when it does not run.")(up)
+    app.command("up", help="Deploy a folder and print its addresses; starts Homeport if need be.")(up)
     app.command("deploy", help="Deploy a folder, or a git repository with --repository.")(deploy)
     app.command("rollback", help="Put an earlier release live again.")(rollback)
-    app.command("scale", help="Set how many instances run: `homeport scale web=3`.")(scale)
-    app.command("run", help="Run a one-off command with a service's source and variables: `homeport run -- cmd`.")(run)
+    app.command("scale", help="Set how many instances run: scale web=3.")(scale)
+    app.command("run", help="Run a one-off command in a service's surroundings.")(run)
     app.command("destroy", help="Remove a project; its data is kept 7 days.")(destroy)
 
 
@@ -33,12 +33,20 @@ def up(
     profile: Profile = None,
     edge_port: EdgePort = None,
     yes: Yes = False,
+    strict: Strict = False,
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
     client = Client(start=True, edge_port=edge_port)
     _port_agrees(client, edge_port)
-    body = {"folder": str(path.resolve()), "environment": environment, "prefer": prefer, "profiles": profile or [], "confirmed": yes}
+    body = {
+        "folder": str(path.resolve()),
+        "environment": environment,
+        "prefer": prefer,
+        "profiles": profile or [],
+        "confirmed": yes,
+        "strict": strict,
+    }
     _deploy(client, body, env_file, json=json, verbose=verbose)
 
 
@@ -52,6 +60,7 @@ def deploy(
     prefer: Prefer = "",
     profile: Profile = None,
     yes: Yes = False,
+    strict: Strict = False,
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
@@ -63,6 +72,7 @@ def deploy(
         "prefer": prefer,
         "profiles": profile or [],
         "confirmed": yes,
+        "strict": strict,
         "reference": reference,
     }
     body |= {"repository": repository, "project": project} if repository else {"folder": str(path.resolve()), "project": project}

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
     env = typer.Typer(help="Variables: where each comes from; set, unset, import.", invoke_without_command=True, rich_markup_mode=None)
     env.callback()(list_)
     env.command("get", help="Show one value; the look is written down.")(get)
-    env.command("set", help="Set variables: KEY=VALUE …, KEY (asked for), or KEY=- (from standard input).")(set_)
+    env.command("set", help="Set variables: KEY=VALUE, KEY (asks), KEY=- (stdin).")(set_)
     env.command("unset", help="Take variables away.")(unset)
     env.command("import", help="Set all variables of a file of KEY=VALUE lines.")(import_)
     env.command("history", help="Versions of the variables that were set.")(history)

@@ -10,6 +10,7 @@ EXIT = {
     "secrets-missing": 4,
     "plan-refused": 5,
     "blueprint-invalid": 6,
+    "unknown-keys": 6,
     "not-found": 7,
     "control-plane-away": 8,
 }

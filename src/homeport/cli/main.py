@@ -9,6 +9,7 @@ import typer
 
 from homeport import __version__
 from homeport.cli import blueprints, deploying, environment, operating, reading
+from homeport.cli.client import away
 from homeport.cli.errors import CliError
 
 app = typer.Typer(
@@ -44,3 +45,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except (ConnectionError, TimeoutError):
+        gone = away()
+        sys.stderr.write(gone.text() + "\n")
+        sys.exit(gone.exit_code)

@@ -14,9 +14,9 @@ from homeport.cli.options import EdgePort, Json
 
 
 def register(app: typer.Typer) -> None:
-    app.command("serve", help="Run the control plane in the foreground; brings back what is live.")(serve)
-    app.command("down", help="Stop everything this home runs; the next `up` or `serve` brings it back.")(down)
-    app.command("doctor", help="What this machine can do for Homeport, and what it lacks.")(doctor)
+    app.command("serve", help="Run the control plane here; brings back what is live.")(serve)
+    app.command("down", help="Stop everything this home runs; `up` or `serve` brings it back.")(down)
+    app.command("doctor", help="What this machine offers Homeport, and what it lacks.")(doctor)
     keys = typer.Typer(help="API keys.", invoke_without_command=True, rich_markup_mode=None)
     keys.callback()(list_keys)
     keys.command("create", help="Make a key; it is shown once.")(create_key)

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from homeport.blueprints.discover import ProjectReading
+from homeport.blueprints.explain import FileReport, Keys, keys_of, report_of
 from homeport.cli import show
 from homeport.model.reading import Fate
+
+FEW = 3
+"""Keys named of those that share a reason."""
+NO_KEYS: dict[str, list[str]] = {"honoured": [], "approximated": [], "ignored": [], "unknown": []}
 
 
 def as_data(reading: ProjectReading, compared: dict[str, Any] | None) -> dict[str, Any]:
@@ -23,12 +28,11 @@ def as_data(reading: ProjectReading, compared: dict[str, Any] | None) -> dict[st
         "conflicts": [conflict.model_dump(mode="json") for conflict in reading.conflicts],
         "plan": compared,
         "files": [
-            {
-                "file": one.file,
-                "dialect": one.dialect,
-                "keys": {fate.value: [{"path": n.path, "reason": n.reason} for n in one.by_fate(fate)] for fate in Fate},
-            }
-            for one in reading.readings
+            *(report_of(one).as_json() for one in reading.readings),
+            *(
+                {"file": one.file, "dialect": one.dialect, "ok": False, "error": one.reason, "services": [], "addons": [], "keys": NO_KEYS}
+                for one in reading.skipped
+            ),
         ],
     }
 
@@ -41,12 +45,10 @@ def show_plan(reading: ProjectReading, compared: dict[str, Any] | None, *, every
     actions = {p["service"]: p for p in (compared or {}).get("services", ())}
     rows = []
     for name, service in spec.services.items():
-        action = actions.get(name, {})
         command = service.command if isinstance(service.command, str) else " ".join(service.command)
-        rows.append(
-            (name, service.kind, action.get("action", ""), command or getattr(service, "publish", "") or getattr(service, "schedule", ""))
-        )
-    show.table(("SERVICE", "KIND", "ACTION", "RUNS"), rows)
+        runs = command or getattr(service, "publish", "") or getattr(service, "schedule", "")
+        rows.append((name, service.kind, *((actions.get(name, {}).get("action", ""),) if compared else ()), runs))
+    show.table(("SERVICE", "KIND", *(("ACTION",) if compared else ()), "RUNS"), rows)
     if spec.addons:
         show.line()
         show.table(("ADD-ON", "KIND", "VERSION"), [(n, a.kind, a.version) for n, a in spec.addons.items()])
@@ -82,11 +84,39 @@ def _keys(reading: ProjectReading, every_key: bool) -> None:
     for one in reading.readings:
         if not one.keys:
             continue
-        counts = {fate: one.by_fate(fate) for fate in Fate}
+        counts = ((fate, len(one.by_fate(fate))) for fate in Fate)
         show.line()
-        show.line(f"{one.file}: " + ", ".join(f"{len(notes)} {fate.value}" for fate, notes in counts.items() if notes))
-        for fate, notes in counts.items():
-            for note in notes:
-                if every_key or fate is not Fate.HONOURED:
-                    hint = f" Did you mean {note.did_you_mean}?" if note.did_you_mean else ""
-                    show.line(f"  {fate.value:<12} {note.path}" + (f"  {note.reason}{hint}" if note.reason or hint else ""))
+        show.line(f"{one.file}: " + ", ".join(f"{count} {fate.value}" for fate, count in counts if count))
+        _told_keys(keys_of(one), every_key)
+
+
+def show_reports(reports: list[FileReport], *, every_key: bool) -> None:
+    """Files explained, for a person: one row each, then the keys that are not simply honoured, then what could not be read."""
+    rows = [(r.file, r.dialect, *_counts(r.keys), ", ".join((*r.services, *r.addons)) if r.ok else "cannot be read") for r in reports]
+    show.table(("FILE", "DIALECT", "HONOURED", "APPROXIMATED", "IGNORED", "UNKNOWN", "SERVICES AND ADD-ONS"), rows)
+    for report in reports:
+        if every_key or report.keys.total > len(report.keys.honoured):
+            show.line(f"\n{report.file}")
+            _told_keys(report.keys, every_key)
+    for report in reports:
+        if not report.ok:
+            show.line(f"\n{report.error}")
+
+
+def _counts(keys: Keys) -> tuple[int, int, int, int]:
+    return len(keys.honoured), len(keys.approximated), len(keys.ignored), len(keys.unknown)
+
+
+def _told_keys(keys: Keys, every_key: bool) -> None:
+    """One line a key; without `every_key` keys of the same fate for the same reason share one."""
+    lines = [("honoured", path, "") for path in keys.honoured] if every_key else []
+    lines += [("approximated", key.path, key.reason) for key in keys.approximated]
+    lines += [("ignored", key.path, key.reason) for key in keys.ignored]
+    lines += [("unknown", key.path, f"did you mean {key.did_you_mean}?" if key.did_you_mean else "") for key in keys.unknown]
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for fate, path, reason in lines:
+        alone = path if every_key or fate == "unknown" or not reason else ""
+        groups.setdefault((fate, reason, alone), []).append(path)
+    for (fate, reason, _), paths in groups.items():
+        more = f" and {len(paths) - FEW} more" if len(paths) > FEW else ""
+        show.line(f"  {fate:<12} {', '.join(paths[:FEW])}{more}" + (f": {reason}" if reason else ""))

@@ -26,7 +26,14 @@ def note(text: str) -> None:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A plain table; cut to nothing, so that it can be searched and piped."""
+    """A table without frames: folded to the width of a terminal, one row a line everywhere else, so that it can be searched and piped."""
+    cells = [[str(value) for value in row] for row in rows]
+    if not sys.stdout.isatty():
+        lines = [list(headings), *cells]
+        widths = [max(len(row[column]) for row in lines) for column in range(len(headings))]
+        for row in lines:
+            line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -34,10 +41,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     shown = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for heading in headings:
         shown.add_column(heading, overflow="fold")
-    for row in rows:
-        shown.add_row(*(_cell(value, Text) for value in row))
-    console = Console(width=None if sys.stdout.isatty() else 200, soft_wrap=not sys.stdout.isatty())
-    console.print(shown)
+    for row in cells:
+        shown.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    Console().print(shown)
 
 
 _COLOURS = {
@@ -57,10 +63,6 @@ _COLOURS = {
     "down": "red",
     "missing": "red",
 }
-
-
-def _cell(value: Any, text: Any) -> Any:
-    return text(str(value), style=_COLOURS.get(str(value), ""))
 
 
 def ago(moment: str | None) -> str:

@@ -24,6 +24,8 @@ class DeployRequest(Frozen):
     """Number of a recorded release to put live: a rollback."""
     confirmed: bool = False
     """The caller accepts what the plan takes away."""
+    strict: bool = False
+    """Keys that nobody knows are a fault."""
     actor: str = ""
     reason: str = ""
     automatic: bool = False

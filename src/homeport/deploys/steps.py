@@ -14,6 +14,8 @@ from typing import Any
 
 from homeport.blueprints.discover import read_project
 from homeport.blueprints.source import FolderTree
+from homeport.blueprints.sqlite import keep_sqlite
+from homeport.blueprints.strict import require_known
 from homeport.deploys import plan as planning
 from homeport.deploys.candidates import start_candidates, wait_until_well
 from homeport.deploys.commands import run_once
@@ -365,10 +367,12 @@ class Deploy:
 
 
 def draft_release(platform: Platform, request: DeployRequest, revision: Revision, folder: Path) -> Draft:
-    """Read, fill, plan and pin. Raises BlueprintInvalid, SecretsMissing."""
+    """Read, fill, plan and pin. Raises BlueprintInvalid, UnknownKeys, SecretsMissing."""
     tree = FolderTree(folder, name=request.project)
     reading = read_project(tree, environment=request.environment, prefer=request.prefer)
-    spec = fold_env_files(reading.spec.model_copy(update={"name": request.project}), tree)
+    if request.strict:
+        require_known(reading.readings)
+    spec, notes = keep_sqlite(fold_env_files(reading.spec.model_copy(update={"name": request.project}), tree), tree)
     live = platform.live_release(request.project, request.environment)
     row = platform.store.environments.get(request.project, request.environment)
     plan = planning.make_plan(
@@ -389,7 +393,7 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
         plan=plan,
         secrets=pins.by_service,
         blueprint=", ".join(r.file for r in reading.readings) if reading.readings else "",
-        warnings=tuple(reading.warnings),
+        warnings=(*reading.warnings, *notes),
         revision=revision,
         folder=str(folder),
     )
