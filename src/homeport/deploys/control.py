@@ -11,6 +11,7 @@ from typing import Any
 
 from homeport.blueprints.discover import read_project
 from homeport.blueprints.source import FolderTree
+from homeport.blueprints.sqlite import keep_sqlite
 from homeport.deploys.cron import Cron
 from homeport.deploys.envfiles import fold_env_files
 from homeport.deploys.plan import instances_of, make_plan
@@ -191,7 +192,8 @@ class ControlPlane:
         """What a deploy of a folder would do. Changes nothing. Raises FolderUnusable, BlueprintInvalid."""
         project = self.identify(folder, prefer)
         tree = FolderTree(Path(folder), name=project)
-        spec = fold_env_files(read_project(tree, environment=environment, prefer=prefer).spec.model_copy(update={"name": project}), tree)
+        read = read_project(tree, environment=environment, prefer=prefer).spec.model_copy(update={"name": project})
+        spec, _ = keep_sqlite(fold_env_files(read, tree), tree)
         row = self.platform.store.environments.get(project, environment)
         return make_plan(
             spec,

@@ -148,6 +148,9 @@ class Disk(Frozen):
     snapshot_retention: int | None = None
     """Days."""
     processes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    """Files of the source, relative to the repository root, that live on the disk: links lead there. One that the source brings is its
+    first content."""
     options: dict[str, Json] = {}
 
 

@@ -71,6 +71,8 @@ def links(placement: Placement, *, mounted: bool) -> dict[str, str]:
     found: dict[str, str] = {}
     for mount in placement.mounts:
         path = PurePosixPath(mount_path(mount))
+        for file in mount.disk.files:
+            found[file] = str((mount.folder if not (path.is_absolute() and mounted) else Path(path)) / PurePosixPath(file).name)
         if not path.is_absolute():
             found[str(path)] = str(mount.folder)
             continue

@@ -78,6 +78,9 @@ def _copy(source: Path, target: Path, linked: frozenset[str], user: int | None) 
 def _link(work: Path, place: str, target: str, user: int | None) -> None:
     """Put a link where the source may have a folder of its own: as with any mount, that is then not seen."""
     path = work / place
+    if path.is_file() and not path.is_symlink() and Path(target).parent.is_dir() and not Path(target).exists():
+        copy_file(path, target)
+        _give(target, user)
     remove_tree(path)
     folder = work
     for part in Path(place).parts[:-1]:
