@@ -251,7 +251,7 @@ def _extra(service: Service, main_port: int | None, *, own: bool) -> list[dict[s
         for key, value in _service_checks(service, str(port.target)).items():
             entry.setdefault(key, value)
         start, _, end = port.published.partition("-")
-        if not start.isdecimal():
+        if not start.isdecimal() or not 1 <= int(start) <= 65535:  # Compose writes 0 for any free port
             continue
         numbers = {"start_port": int(start), "end_port": int(end)} if end.isdecimal() else {"port": int(start)}
         handlers = [h for h in port.handlers if h in ("http", "tls", "proxy_proto", "pg_tls", "edge_http")]
