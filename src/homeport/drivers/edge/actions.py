@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from homeport.drivers.edge.base import Answer, EdgeRefused, EdgeRoute, Files, RedirectTo, Target, Upstream
-from homeport.drivers.edge.pages import RETRY_AFTER
+from homeport.drivers.edge.pages import PAGES, RETRY_AFTER
 from homeport.drivers.edge.patterns import Pattern, Template, joined_query, literal
 from homeport.drivers.edge.syntax import Directive, block, check, line, plain, quote
 
@@ -358,6 +358,7 @@ def _files(files: Files, drawing: Drawing, fallback: str) -> list[Directive]:
         tries.append("/index.html")
     if files.not_found and not fallback:
         made.append(line("error_page", 404, _missing_name(files)))
+        made += [line("error_page", status, f"@homeport_{status}") for status in PAGES if status != 404]  # one here hides the server's
     return [*made, line("try_files", *tries, fallback or "=404")]
 
 

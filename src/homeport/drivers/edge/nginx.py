@@ -209,7 +209,7 @@ class NginxEdge:
         for name, mode in (
             ("", 0o755),
             ("bin", 0o755),
-            ("log", 0o755),
+            ("log", 0o710),
             ("cache", 0o755),
             ("scratch", 0o755),
             ("run", 0o700),
@@ -219,6 +219,10 @@ class NginxEdge:
             if not folder.exists():
                 folder.mkdir(mode=mode, exist_ok=True)
                 folder.chmod(mode)
+                if name == "log" and (account := self._nginx.account()):
+                    # Workers open new logs by themselves, so they may pass; they may not write here: the master, which is root, would
+                    # follow a link they made (CVE-2016-1247).
+                    shutil.chown(folder, group=account.split()[1])
         if os.geteuid() == 0 and self.home.stat().st_mode & 0o011 != 0o011:
             self.home.chmod(
                 self.home.stat().st_mode & 0o7777 | 0o011

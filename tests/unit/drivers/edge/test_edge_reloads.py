@@ -386,8 +386,9 @@ def test_the_error_log_of_a_healthy_edge_is_empty(edge: NginxEdge, table: Make, 
 def test_secrets_and_controls_are_for_the_owner_only(edge: NginxEdge, table: Make, app: Any_) -> None:
     """Token, configurations and control socket lie in folders nobody else may enter."""
     edge.apply(table(app().upstream()))
-    for name in ("run", "generations"):
-        assert (edge.home / "edge" / name).stat().st_mode & 0o777 == 0o700
+    for name, mode in (("run", 0o700), ("generations", 0o700), ("log", 0o710)):
+        folder = (edge.home / "edge" / name).stat()
+        assert (folder.st_mode & 0o777, folder.st_uid) == (mode, os.geteuid())
     assert (edge.home / "edge/run/probe-token").stat().st_mode & 0o777 == 0o600
     if os.geteuid() == 0:
         workers = [process.pid for process in processes(edge.home) if not process.is_master]
