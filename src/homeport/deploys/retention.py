@@ -12,6 +12,7 @@ from pathlib import Path
 
 from homeport.deploys.platform import Platform
 from homeport.drivers.files import remove_tree
+from homeport.drivers.sources.snapshot import SnapshotStore
 
 log = logging.getLogger("homeport.retention")
 
@@ -22,6 +23,9 @@ YOUNG = timedelta(hours=24)
 """Nothing younger is removed: a deploy may be about to use it."""
 
 KEEP_SOURCES = 5
+LOGS = timedelta(days=14)
+"""How long logs of instances and deploys that are over stay readable."""
+
 UNDO = timedelta(days=7)
 """How long destroyed data is kept."""
 
@@ -29,9 +33,11 @@ UNDO = timedelta(days=7)
 def sweep(platform: Platform) -> list[str]:
     """Remove what is no longer needed; returns what was removed."""
     removed = _releases(platform)
-    removed += _folders(platform.home / "artifacts", _artifacts_in_use(platform), YOUNG)
-    newest = sorted((platform.home / "sources").glob("*/"), key=lambda p: p.stat().st_mtime, reverse=True)
-    removed += _folders(platform.home / "sources", {p.name for p in newest[:KEEP_SOURCES]}, YOUNG)
+    removed += platform.builder.prune(_artifacts_in_use(platform), YOUNG)
+    removed += SnapshotStore(platform.home / "sources").prune(KEEP_SOURCES, YOUNG)
+    known = {row.id for row in platform.store.instances.list()} | {seen.handle.id for seen in platform.runtime.observe()}
+    removed += _aged(platform.home / "instances", known, LOGS)
+    removed += _aged(platform.home / "deploys", set(), LOGS)
     removed += _tombstones(platform)
     if removed:
         platform.event("retention.removed", f"{len(removed)} things that nothing needs any more were removed.", names=removed[:100])
@@ -60,15 +66,19 @@ def _artifacts_in_use(platform: Platform) -> set[str]:
     return used
 
 
-def _folders(parent: Path, keep: set[str], young: timedelta) -> list[str]:
+def _aged(parent: Path, keep: set[str], age: timedelta) -> list[str]:
+    """Remove entries of a folder that only Homeport writes to, when they were not touched for so long."""
     if not parent.is_dir():
         return []
-    limit = time.time() - young.total_seconds()
+    limit = time.time() - age.total_seconds()
     removed = []
-    for folder in parent.iterdir():
-        if folder.is_dir() and folder.name not in keep and folder.stat().st_mtime < limit:
-            remove_tree(folder)
-            removed.append(f"{parent.name}/{folder.name}")
+    for entry in parent.iterdir():
+        if entry.name not in keep and entry.lstat().st_mtime < limit:
+            if entry.is_dir():
+                remove_tree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+            removed.append(f"{parent.name}/{entry.name}")
     return removed
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -141,7 +140,6 @@ class Deploy:
             limits=BuildLimits(time=BUILD_TIME),
         )
         artifact = self.platform.builder.build(request, lambda line: self.progress.output(name, line), lambda: False)
-        os.utime(artifact.folder)  # in use: retention leaves it alone until a release names it
         self.progress.write("built", service=name, cached=artifact.cached, seconds=artifact.seconds, runtime=artifact.runtime)
         return artifact
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -52,3 +53,6 @@ class Builder(Protocol):
 
         Raises BuildFailed (with the last lines), BuildTimedOut, BuildCancelled, DiskLow, UnknownLanguage.
         """
+
+    def prune(self, keep: Collection[str], young: timedelta) -> list[str]:
+        """Remove what no artifact of `keep` (ids) needs and nobody used within `young`; returns what was removed."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import timedelta
 from pathlib import Path
 
 from homeport.drivers.builders.base import Builder, BuildRequest, Log
 from homeport.drivers.builders.errors import BuildCancelled, BuildFailed
 from homeport.drivers.builders.filters import belonging, matching
 from homeport.drivers.builders.tree import place, read_manifest
-from homeport.drivers.files import remove_tree
+from homeport.drivers.files import prune_digests, remove_tree
 from homeport.drivers.sources.snapshot import digest_of
 from homeport.model.release import Artifact
 from homeport.model.service import StaticService
@@ -70,6 +71,10 @@ class FakeBuilder:
             root="" if static else request.definition.root,
             cached=cached,
         )
+
+    def prune(self, keep: Collection[str], young: timedelta) -> list[str]:
+        """Remove artifacts that are not kept and were not used within `young`."""
+        return [f"artifacts/{name}" for name in prune_digests(self.artifacts, keep, young)]
 
 
 _: type[Builder] = FakeBuilder
