@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -36,10 +36,10 @@ class AddOnRequest(Frozen):
     """Services that get credentials of their own."""
     passwords: dict[str, str] = Field(default={}, repr=False)
     """By consumer, the owner's own under the empty name. They come from the vault; the driver keeps none on disk in the clear."""
-    host: str = "127.0.0.1"
-    """Loopback address it listens on."""
+    host: str = ""
+    """Loopback address it listens on; empty lets the driver choose one that no other add-on has, and keep it."""
     port: int = 0
-    """0 lets the driver choose a free one and keep it."""
+    """0 lets the driver choose and keep it: the engine's usual one where it is free on `host`, so that files that name it are right."""
 
 
 class Credentials(Frozen):
@@ -108,6 +108,9 @@ class AddOnDriver(Protocol):
     def check(self, definition: AddOn) -> Sequence[str]:
         """What this machine cannot give of the definition, one sentence each; [] when all. Asked by the planner."""
 
+    def notes(self, definition: AddOn) -> Sequence[str]:
+        """What it gives in another way than the definition says, one sentence each; [] when nothing. No reason to stop a plan."""
+
     def provision(self, request: AddOnRequest) -> Provisioned:
         """Create or adjust, start, and return it with credentials. Existing data is never touched."""
 
@@ -133,5 +136,14 @@ class AddOnDriver(Protocol):
 
     def destroy(self, id: AddOnId) -> Path:
         """Stop, and move the data to a tombstone that is kept 7 days; returns its folder."""
+
+    def undo_destroy(self, id: AddOnId, grave: Path) -> None:
+        """Take a destroyed add-on back from its tombstone, and start it."""
+
+    def ensure(self) -> Sequence[AddOnId]:
+        """Start again every add-on that should run and does not; returns those. To be called on every exit and now and then."""
+
+    def on_exit(self, listener: Callable[[AddOnId], None]) -> None:
+        """Call `listener` soon after a server has ended, wanted or not. It must be quick."""
 
     def logs(self, id: AddOnId, tail: int = 100) -> list[str]: ...

