@@ -29,20 +29,27 @@ class Settings(Frozen):
     edge_address: str = "127.0.0.1"
     """`HOMEPORT_EDGE_ADDRESS`: address the edge binds; `0.0.0.0` on a server that the public reaches."""
     api_port: int = Field(default=8090, ge=1, le=65535)
-    """`HOMEPORT_API_PORT`: TCP port of the API, bound on 127.0.0.1 unless `api_address` says otherwise."""
+    """`HOMEPORT_API_PORT`: TCP port of the API, bound on `HOMEPORT_API_ADDRESS`."""
     api_address: str = "127.0.0.1"
-    """`HOMEPORT_API_ADDRESS`."""
+    """`HOMEPORT_API_ADDRESS`: address the API binds. Whoever reaches it needs a key; put TLS in front before others do."""
     database_url: str = Field(default="", repr=False)
     """`HOMEPORT_DATABASE_URL`: `postgresql://…` for the control plane's own store. Empty: SQLite in the home."""
+    vault_key: str = Field(default="", repr=False)
+    """`HOMEPORT_VAULT_KEY`: the vault's key as base64 or hex, when it is not kept in `vault.key`. Two, separated by a space, while it
+    is changed."""
+    vault_key_command: str = Field(default="", repr=False)
+    """`HOMEPORT_VAULT_KEY_COMMAND`: a command that prints the vault's key; split into words, run without a shell, ended after 30 s."""
+    vault_key_environment: dict[str, str] = Field(default={}, repr=False)
+    """What that command inherits: this process's variables without those of Homeport itself. Empty when there is no command."""
     nginx: str = ""
     """`HOMEPORT_NGINX`: path of an nginx to use instead of the bundled one."""
     log_level: str = "info"
-    """`HOMEPORT_LOG_LEVEL`: debug, info, warning or error."""
+    """`HOMEPORT_LOG_LEVEL`: how much the control plane writes to `serve.log`: debug, info, warning or error."""
     network: dict[str, str] = Field(default={}, repr=False)
     """Proxies, certificates and mirrors as the host's own variables name them (`HTTPS_PROXY`, `SSL_CERT_FILE`, …): passed on to
     builds, installers and git, which inherit nothing else."""
     fault: str = ""
-    """`HOMEPORT_FAULT`: `<step>:<point>` at which the control plane kills itself; see `durable/faults.py`."""
+    """`HOMEPORT_FAULT`: `<step>:<point>` at which the control plane kills itself, for the fault suite."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -51,8 +58,9 @@ class Settings(Frozen):
         values: dict[str, str] = {
             field: given[name]
             for field in cls.model_fields
-            if field not in {"home", "network"} and (name := f"HOMEPORT_{field.upper()}") in given and given[name]
+            if field not in {"home", "network", "vault_key_environment"} and (name := f"HOMEPORT_{field.upper()}") in given and given[name]
         }
         home = home_of(given)
         network = {name: given[name] for upper in _NETWORK for name in (upper, upper.lower()) if given.get(name)}
-        return cls.model_validate({"home": home, "network": network, **values})
+        command = {k: v for k, v in given.items() if not k.startswith("HOMEPORT_")} if values.get("vault_key_command") else {}
+        return cls.model_validate({"home": home, "network": network, "vault_key_environment": command, **values})

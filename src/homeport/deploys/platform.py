@@ -27,6 +27,7 @@ from homeport.drivers.edge.hold import Holder
 from homeport.drivers.runtimes.accounts import allocate
 from homeport.drivers.runtimes.addresses import free_port, is_free
 from homeport.drivers.runtimes.base import Mount, Placement, Runtime
+from homeport.drivers.vault.keys import KeySource
 from homeport.drivers.vault.seal import Sealer
 from homeport.model.base import slug
 from homeport.model.release import Release, ServiceView
@@ -358,7 +359,8 @@ def open_platform(
 ) -> Platform:
     """Open a home with the given drivers. Raises StoreUnavailable, VaultKeyMissing."""
     store = Store.open(settings.home, settings.database_url)
-    secrets = SecretBook(store, Sealer(settings.home))
+    key = KeySource(settings.home, given=settings.vault_key, command=settings.vault_key_command, environment=settings.vault_key_environment)
+    secrets = SecretBook(store, Sealer(settings.home, key))
     return Platform(settings, store, runtime, edge, builder, secrets, addons(store, secrets), ProgressLogs(settings.home / "deploys"))
 
 

@@ -45,11 +45,27 @@ class ApiKeys:
             db.execute(insert(table).values(**row.__dict__))
         return row, text
 
+    def rotate(self, id: str, until: datetime) -> tuple[KeyRow, str] | None:
+        """A new key with the name and scopes of another, which ends at `until` (or when it would have, if that is sooner).
+
+        None when there is no such key that still works.
+        """
+        text, moment = "hp_" + secrets.token_urlsafe(32), datetime.now(UTC)
+        with self.database.transaction() as db:
+            old = db.execute(select(table).where(table.c.id == id, table.c.revoked_at.is_(None))).mappings().first()
+            if old is None or (old["expires_at"] is not None and old["expires_at"] <= moment):
+                return None
+            ends = until if old["expires_at"] is None else min(until, old["expires_at"])
+            row = KeyRow(secrets.token_hex(8), old["name"], _digest(text), old["scopes"], moment, None, old["expires_at"], None)
+            db.execute(update(table).where(table.c.id == id).values(expires_at=ends))
+            db.execute(insert(table).values(**row.__dict__))
+        return row, text
+
     def find(self, text: str) -> KeyRow | None:
         """The key a caller presents, unless revoked or expired. Looked up by digest, so timing tells nothing."""
         with self.database.transaction() as db:
             row = db.execute(select(table).where(table.c.digest == _digest(text))).mappings().first()
-            if row is None or row["revoked_at"] is not None or (row["expires_at"] is not None and row["expires_at"] < datetime.now(UTC)):
+            if row is None or row["revoked_at"] is not None or (row["expires_at"] is not None and row["expires_at"] <= datetime.now(UTC)):
                 return None
             used = row["last_used_at"]
             if used is None or (datetime.now(UTC) - used).total_seconds() > 60:

@@ -68,6 +68,12 @@ class SecretRows:
         with self.database.transaction() as db:
             db.execute(update(table).where(*_is(project, environment, name), table.c.version == version).values(**values))
 
+    def reseal(self, row: SecretRow, sealed: bytes) -> bool:
+        """Put another sealing of the same value in a version's place; False when the row is no longer as it was read."""
+        with self.database.transaction() as db:
+            where = (*_is(row.project, row.environment, row.name), table.c.version == row.version, table.c.sealed == row.sealed)
+            return bool(db.execute(update(table).where(*where).values(sealed=sealed)).rowcount)
+
     def all(self) -> list[SecretRow]:
         """Every sealed version of every project: for rotating the key."""
         with self.database.transaction() as db:

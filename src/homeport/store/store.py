@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from homeport.store.audit import AuditRows
 from homeport.store.crons import CronRuns
 from homeport.store.database import Database
 from homeport.store.deploys import Deploys
@@ -15,6 +16,7 @@ from homeport.store.keys import ApiKeys
 from homeport.store.ledger import Ledger
 from homeport.store.releases import Releases
 from homeport.store.secrets import SecretRows
+from homeport.store.stores import SecretStores
 
 
 class Store:
@@ -30,6 +32,8 @@ class Store:
         self.ledger = Ledger(self.database)
         self.secrets = SecretRows(self.database)
         self.keys = ApiKeys(self.database)
+        self.audit = AuditRows(self.database)
+        self.secret_stores = SecretStores(self.database)
         self.crons = CronRuns(self.database)
 
     @classmethod

@@ -197,4 +197,16 @@ cron_runs = Table(
     Index(None, "project", "environment", "service"),
 )
 
+secret_stores = Table(
+    "secret_stores",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("address", Text, nullable=False, default=""),
+    Column("options", JSON, nullable=False, default=dict),
+    Column("projects", JSON, nullable=False, default=list),
+    Column("created_at", UtcDateTime),
+    Column("created_by", Text, nullable=False, default=""),
+)
+
 settings = Table("settings", metadata, Column("key", String(64), primary_key=True), Column("value", JSON, nullable=False))
