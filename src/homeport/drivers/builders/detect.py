@@ -69,8 +69,9 @@ def detect(tree: SourceTree, definition: Service, service: str, env: dict[str, s
     """Decide everything about the build of a service. Raises UnknownLanguage."""
     build, folder = definition.build, Folder(tree, definition.root)
     family = FAMILIES.get(build.runtime.lower(), build.runtime.lower())
+    publish = definition.publish if isinstance(definition, StaticService) else ""
     if build.builder == "none":
-        return Recipe()
+        return Recipe(publish=publish)
     if build.builder in {"dockerfile", "image"} or family in {"docker", "image"}:
         from homeport.drivers.builders.dockerfile import recipe_from_dockerfile
 
@@ -91,7 +92,7 @@ def detect(tree: SourceTree, definition: Service, service: str, env: dict[str, s
         python=python_wish(folder, definition, env) if python else None,
         node=node_wish(folder, definition, env) if node else None,
         tools=tools,
-        publish=definition.publish if isinstance(definition, StaticService) else "",
+        publish=publish,
         notes=tuple(notes),
     )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
 from homeport.drivers.builders.recipe import NodeInstall, PythonInstall
+from homeport.drivers.builders.run import Runner, StepFailed
 from homeport.drivers.toolchains.install import SYSTEM_PATH
 from homeport.model.base import Frozen
 
@@ -57,6 +60,32 @@ class Tools(Frozen):
             "HOME": str(cache / "home"),
             "PATH": ":".join([*(str(one) for one in self.path(folder, venv)), SYSTEM_PATH]),
         }
+
+
+_MISSING = re.compile(r"Missing: (?:@?[\w./-]+)@(\S*) from lock file")
+_HEARD = 4000
+"""Lines of an install that are looked at when it fails."""
+
+
+def install_node(step: NodeInstall, names: set[str], tools: Tools, runner: Runner, folder: Path, env: Mapping[str, str]) -> None:
+    """Install the packages of one package.json. Raises StepFailed, BuildTimedOut, BuildCancelled.
+
+    A package-lock.json that only leaves out packages for other platforms (npm writes such ones, and then refuses them: npm/cli#4828)
+    is completed, and the log says so; any other disagreement with package.json is an error, as npm means it.
+    """
+    argv = node_command(step, names, tools)
+    heard: deque[str] = deque(maxlen=_HEARD)
+    with runner.heard(heard.append):
+        try:
+            runner.run(argv, folder, env, step.line)
+            return
+        except StepFailed:
+            lacking = [match[1] for line in heard if (match := _MISSING.search(line))]
+            disagreeing = any("Invalid: lock file" in line for line in heard)
+            if argv[:2] != ["npm", "ci"] or not lacking or any(lacking) or disagreeing:
+                raise
+    runner.lines.say("package-lock.json leaves out packages for other platforms; going on with `npm install`.")
+    runner.run(["npm", "install", *argv[2:]], folder, env, step.line)
 
 
 def node_command(step: NodeInstall, names: set[str], tools: Tools) -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from homeport.drivers.builders.detect import LOCKS
-from homeport.drivers.builders.installs import Tools, node_command, python_commands
+from homeport.drivers.builders.installs import Tools, install_node, python_commands
 from homeport.drivers.builders.manifests import Manifests
 from homeport.drivers.builders.recipe import NodeInstall, PythonInstall
 from homeport.drivers.builders.run import Runner
@@ -75,6 +75,14 @@ class LayerStore:
         write_atomic(record, json.dumps({**data, "boot": boot_id()}).encode())
         return True
 
+    def changed(self, key: str, steps: str) -> bool:
+        """Whether a build with these steps had to have its own packages because the steps change them."""
+        return (self.folder / f".{key}.{steps}.changed").exists()
+
+    def remember_change(self, key: str, steps: str) -> None:
+        """Save the next build with these packages and steps from trying with shared ones first."""
+        (self.folder / f".{key}.{steps}.changed").touch()
+
     def ensure(
         self,
         key: str,
@@ -108,7 +116,7 @@ class LayerStore:
         if running.user is not None:
             give(target, running.user)
         if isinstance(step, NodeInstall):
-            running.run(node_command(step, set(manifests.files), tools), target, tools.environment(env, target, None), step.line)
+            install_node(step, set(manifests.files), tools, running, target, tools.environment(env, target, None))
             (target / "node_modules").mkdir(exist_ok=True)
         else:
             venv = target / "venv"

@@ -11,7 +11,9 @@ from homeport.drivers.builders.detect import LOCKS, Folder
 from homeport.drivers.builders.recipe import NodeInstall, PythonInstall
 from homeport.model.base import Frozen
 
-_LIFECYCLE = ("preinstall", "install", "postinstall", "preprepare", "prepare", "postprepare", "prepublish")
+_BEFORE = ("preinstall", "install")
+_AFTER = ("postinstall", "prepublish", "prepare")
+"""Scripts of the project that package managers run once the packages are there, in this order (npm-scripts(7), life cycle)."""
 _KEPT = (
     "name", "type", "dependencies", "devDependencies", "optionalDependencies", "peerDependencies", "peerDependenciesMeta",
     "bundleDependencies", "bundledDependencies", "overrides", "resolutions", "engines", "os", "cpu", "packageManager", "pnpm",
@@ -27,6 +29,8 @@ class Manifests(Frozen):
 
     files: dict[str, str] = {}
     blocked: str = ""
+    scripts: tuple[str, ...] = ()
+    """Scripts of package.json that are run in the build's folder once the packages are there."""
 
 
 def node_manifests(folder: Folder, step: NodeInstall) -> Manifests:
@@ -41,13 +45,16 @@ def node_manifests(folder: Folder, step: NodeInstall) -> Manifests:
         if text is None or name == "bun.lockb":
             return Manifests(blocked=f"{name} is too large or not text")
         files[name] = text
-    return Manifests(files=files, blocked=_node_block(names, package))
+    scripts = package.get("scripts")
+    wanted = scripts if isinstance(scripts, dict) and "--ignore-scripts" not in step.arguments else {}
+    after = tuple(name for name in _AFTER if isinstance(wanted.get(name), str) and wanted[name].strip())
+    return Manifests(files=files, blocked=_node_block(names, package), scripts=after)
 
 
 def _node_block(names: set[str], package: dict[str, Any]) -> str:
     scripts = package.get("scripts")
-    if isinstance(scripts, dict) and any(scripts.get(name) for name in _LIFECYCLE):
-        return "package.json has install scripts of its own"
+    if isinstance(scripts, dict) and any(scripts.get(name) for name in _BEFORE):
+        return "package.json has scripts that run before the install"
     if package.get("workspaces") or "pnpm-workspace.yaml" in names:
         return "it is a workspace"
     for name in (".yarnrc.yml", ".pnpmfile.cjs", "binding.gyp", "patches/", ".yarn/"):

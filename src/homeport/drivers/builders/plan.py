@@ -54,17 +54,17 @@ class BuildPlan:
         return bool(self.steps)
 
     @property
+    def steps_digest(self) -> str:
+        """A short name for what runs in the build's own folder."""
+        return hashlib.sha256(json.dumps([step.model_dump(mode="json") for step in self.steps]).encode()).hexdigest()[:16]
+
+    @property
     def seeds(self) -> bool:
         """Whether commands call pip themselves."""
         return any(isinstance(step, Command) and _TOUCHES_VENV.search(step.text) for step in self.steps)
 
-    @property
-    def shares_packages(self) -> bool:
-        """Whether steps run on packages that are shared with other builds."""
-        return self.works and any(isinstance(step, NodeInstall) for step, _, _ in self.layers)
-
     def private(self) -> BuildPlan:
-        """The same build with all Node packages installed in its own folder."""
+        """The same build with all Node packages installed in its own folder, where the installer runs the project's scripts itself."""
         kept = tuple(layer for layer in self.layers if not isinstance(layer[0], NodeInstall))
         moved = {id(step) for step, _, _ in self.layers if isinstance(step, NodeInstall)}
         steps = tuple(step for step in self.recipe.steps if id(step) in moved or step in self.steps)
@@ -165,6 +165,7 @@ class Planner:
                     seen.add(step.folder)
                     name = f"node {node.version} {[tool.version for tool in tools if tool.name == step.tool]}"
                     layers.append((step, layer_key(step, wanted, name, request.env, request.user), wanted))
+                    steps += [Command(argv=(step.tool, "run", script), folder=step.folder) for script in wanted.scripts]
             elif isinstance(step, Command) or not shared:
                 steps.append(step)
         return tuple(layers), tuple(steps), generated

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from homeport.drivers.builders.base import Builder, BuildRequest, Log
 from homeport.drivers.builders.errors import BuildCancelled, BuildFailed, DiskLow
-from homeport.drivers.builders.installs import Tools, node_command, python_commands
+from homeport.drivers.builders.installs import Tools, install_node, python_commands
 from homeport.drivers.builders.layers import LayerStore, boot_id
 from homeport.drivers.builders.plan import BuildPlan, Planner
 from homeport.drivers.builders.recipe import Command, NodeInstall, PythonInstall
@@ -114,13 +114,20 @@ class ProcessBuilder:
         return self._record(plan, artifact, time.monotonic() - started)
 
     def _try_twice(self, plan: BuildPlan, tools: Tools, log: Log, cancelled: Callable[[], bool]) -> Artifact:
+        """With shared packages first; with its own when a step turns out to change them, and from then on at once."""
+        shared = [key for step, key, _ in plan.layers if isinstance(step, NodeInstall)] if plan.works else []
+        if any(self.layers.changed(key, plan.steps_digest) for key in shared):
+            return self._attempt(plan.private(), tools, log, cancelled)
         try:
             return self._attempt(plan, tools, log, cancelled)
         except StepFailed as failure:
-            if not plan.shares_packages or not any(word in line.lower() for line in failure.tail for word in _DENIED):
+            if not shared or not any(word in line.lower() for line in failure.tail for word in _DENIED):
                 raise
         log("a build step changes installed packages: building again with packages of its own")
-        return self._attempt(plan.private(), tools, log, cancelled)
+        artifact = self._attempt(plan.private(), tools, log, cancelled)
+        for key in shared:
+            self.layers.remember_change(key, plan.steps_digest)
+        return artifact
 
     def _prepare(self, plan: BuildPlan, log: Log) -> Tools:
         """Install the toolchains that are chosen and not there yet."""
@@ -236,7 +243,7 @@ class ProcessBuilder:
                     continue
                 log(f"installing dependencies: {step.line}")
                 if isinstance(step, NodeInstall):
-                    runner.run(node_command(step, {path.name for path in folder.iterdir()}, tools), folder, env, step.line)
+                    install_node(step, {path.name for path in folder.iterdir()}, tools, runner, folder, env)
                 else:
                     self._install_python(plan, step, own or here / ".venv", tools, runner, folder, env)
         return own

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -114,6 +114,21 @@ class Runner:
         self._sweep()
         if self.group is not None:
             self.group.remove()
+
+    @contextlib.contextmanager
+    def heard(self, listener: Log) -> Iterator[None]:
+        """Inside, every line goes to the listener as well."""
+        log = self.lines.log
+
+        def both(line: str) -> None:
+            listener(line)
+            log(line)
+
+        self.lines.log = both
+        try:
+            yield
+        finally:
+            self.lines.log = log
 
     def run(self, argv: Sequence[str], folder: Path, env: Mapping[str, str], shown: str) -> None:
         """Run a program to its end. Raises StepFailed, BuildTimedOut, BuildCancelled."""
