@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,6 +18,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
 REPOSITORY = APPS.parents[1]
@@ -165,6 +168,19 @@ class Home:
         finally:
             connection.close()
 
+    def serves(self, host: str, path: str, body: str, seconds: float = PATIENCE) -> None:
+        """Wait until the edge answers a path with this body."""
+        last: list[object] = []
+
+        def there() -> bool:
+            try:
+                last[:] = [self.get(host, path)]
+            except OSError as error:
+                last[:] = [error]
+            return isinstance(last[0], Answer) and last[0].body == body
+
+        until(there, f"{host}{path} to answer {body!r}", seconds, tell=lambda: f"{last}\n{self.log()[-4000:]}")
+
     # --- looking inside ---------------------------------------------------------------------------------------
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
@@ -220,7 +236,8 @@ class Home:
                 with contextlib.suppress(AssertionError):
                     until(lambda: not self.processes(), "the last process to end", 10)
             left = [f"process {pid}: {command}" for pid, command in self.processes().items()]
-            left += [f"port {port}" for port in (self.edge_port, self.api_port) if listens(port)]
+            ports = {"edge": self.edge_port, "API": self.api_port}
+            left += [f"{name} port {port}: {listeners(port)}" for name, port in ports.items() if listens(port)]
             left += [f"mount {self.alias}"] if mounted(self.alias) else []
         self._force()
         return left
@@ -261,16 +278,16 @@ def until(done: Callable[[], Any], what: str, seconds: float = PATIENCE, *, tell
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, outside the range that connections take theirs from where the machine has such."""
-    sockets = []
-    for _ in range(count):
-        one = socket.socket()
-        one.bind(("127.0.0.1", 0))
-        sockets.append(one)
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Ports nobody listens on, below those that the kernel gives to outgoing connections and those that Homeport gives to instances."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randint(10_000, 19_999)
+        with contextlib.closing(socket.socket()) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 def listens(port: int) -> bool:
@@ -278,6 +295,12 @@ def listens(port: int) -> bool:
     with contextlib.closing(socket.socket()) as one:
         one.settimeout(1)
         return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def listeners(port: int) -> list[str]:
+    """Who listens on a port, as far as this account may see it."""
+    found = [c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr[1:] == (port,) and c.pid]
+    return [" ".join(psutil.Process(pid).cmdline()) for pid in found if psutil.pid_exists(pid)]
 
 
 def mounted(folder: Path) -> bool:

@@ -17,11 +17,13 @@ from homeport.deploys.envfiles import fold_env_files
 from homeport.deploys.plan import instances_of, make_plan
 from homeport.deploys.platform import Platform, needs_process
 from homeport.deploys.request import DeployRequest
+from homeport.deploys.retention import forget_logs
 from homeport.deploys.steps import Deploy
 from homeport.deploys.supervisor import Supervisor
 from homeport.deploys.watch import Watch
 from homeport.deploys.workflow import deploy
 from homeport.drivers.edge.access_log import AccessLog
+from homeport.drivers.files import remove_tree
 from homeport.durable import Durable, Faults
 from homeport.model.base import slug
 from homeport.model.errors import HomeportError
@@ -253,8 +255,16 @@ class ControlPlane:
             self.platform.addons.destroy(release)
         for volume in store.ledger.list("volume", f"{project}/{environment}"):
             self._tombstone(volume.key)
-        for address in store.ledger.list("address", f"{project}/{environment}"):
-            store.ledger.release("address", address.key)
+        for kind in ("address", "relay"):
+            for row in store.ledger.list(kind, f"{project}/{environment}"):
+                store.ledger.release(kind, row.key)
+        for key in [key for key in self.platform.holders if key.startswith(f"{project}/{environment}/")]:
+            self.platform.held.pop(key, None)
+            self.platform.holders.pop(key).stop()
+        for old in store.releases.list(project, environment, limit=10_000):
+            forget_logs(self.platform, old.release)
+        for run in store.crons.list(project, environment, limit=10_000):
+            remove_tree(self.platform.home / "instances" / run.id)
         store.deploys.remove(project, environment)
         store.releases.remove(project, environment)
         store.environments.remove(project, environment)

@@ -13,6 +13,7 @@ from pathlib import Path
 from homeport.deploys.platform import Platform
 from homeport.drivers.files import remove_tree
 from homeport.drivers.sources.snapshot import SnapshotStore
+from homeport.model.release import Release
 
 log = logging.getLogger("homeport.retention")
 
@@ -53,9 +54,17 @@ def _releases(platform: Platform) -> list[str]:
         for old in rows[KEEP_RELEASES:]:
             number = old.release.number
             if number not in pinned and not platform.store.instances.list(row.project, row.environment, number=number):
+                forget_logs(platform, old.release)
                 platform.store.releases.remove_one(row.project, row.environment, number)
                 removed.append(f"release {row.project}/{row.environment}/r{number}")
     return removed
+
+
+def forget_logs(platform: Platform, release: Release) -> None:
+    """Remove what the instances and commands of a release wrote. Call it when none of them runs."""
+    for service in release.spec.services:
+        for folder in (platform.home / "instances").glob(f"{release.project}-{release.environment}-{service}-{release.id}-*"):
+            remove_tree(folder)
 
 
 def _artifacts_in_use(platform: Platform) -> set[str]:
