@@ -220,8 +220,23 @@ def test_a_step_that_changes_packages_gets_its_own(shop: Workshop) -> None:
     tree = shop.app("patching", {"package.json": json.dumps({**package, "scripts": {"build": script}})})
     artifact = shop.build(tree, WebService(command="node a.js"))
     assert (Path(artifact.folder) / "node_modules/ms/index.js").read_text().endswith("//changed")
+    assert any("packages of its own" in line for line in shop.lines)
+    (tree / "a.js").write_text("1")
+    shop.build(tree, WebService(command="node a.js"))
+    assert not any("packages of its own" in line for line in shop.lines)
     other = shop.build(shop.app("plain", {"package.json": json.dumps(package)}), WebService(command="node a.js"))
     assert not (Path(other.folder) / "node_modules/ms/index.js").read_text().endswith("//changed")
+
+
+def test_scripts_after_the_install_see_the_source_and_the_packages(shop: Workshop) -> None:
+    """A project's own `postinstall` runs at every build, on packages that are not installed again."""
+    script = "node -e \"require('fs').writeFileSync('made.txt', require('ms')('1s') + require('fs').readFileSync('in.txt', 'utf8'))\""
+    package = {"name": "x", "dependencies": {"ms": "2.1.3"}, "scripts": {"postinstall": script}}
+    tree = shop.app("postinstall", {"package.json": json.dumps(package), "in.txt": "a"})
+    assert (Path(shop.build(tree, WebService(command="node a.js")).folder) / "made.txt").read_text() == "1000a"
+    (tree / "in.txt").write_text("b")
+    assert (Path(shop.build(tree, WebService(command="node a.js")).folder) / "made.txt").read_text() == "1000b"
+    assert not any("installing" in line for line in shop.lines)
 
 
 @pytest.mark.slow

@@ -37,8 +37,8 @@ def test_a_change_of_scripts_or_version_keeps_the_layer() -> None:
 @pytest.mark.parametrize(
     "files",
     [
-        package(scripts={"postinstall": "x"}),
-        package(scripts={"prepare": "husky"}),
+        package(scripts={"preinstall": "x"}),
+        package(scripts={"install": "node-gyp rebuild"}),
         package(workspaces=["a"]),
         package(dependencies={"a": "file:../a"}),
         package(devDependencies={"a": "link:./a"}),
@@ -55,6 +55,14 @@ def test_a_change_of_scripts_or_version_keeps_the_layer() -> None:
 def test_an_install_that_sees_more_than_manifests_is_no_layer(files: dict[str, str]) -> None:
     """Scripts of the project, workspaces and local packages keep the install in the build's own folder."""
     assert node(files).blocked
+
+
+def test_scripts_that_follow_an_install_are_run_by_themselves() -> None:
+    """`postinstall` and `prepare` of the project see its source: they run after the shared install, in the build's folder."""
+    found = node(package(scripts={"prepare": "husky", "postinstall": "prisma generate", "test": "x", "prepublish": ""}))
+    assert not found.blocked
+    assert found.scripts == ("postinstall", "prepare")
+    assert "husky" not in found.files["package.json"]
 
 
 def test_included_requirement_files_are_followed() -> None:
