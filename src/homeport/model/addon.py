@@ -16,6 +16,7 @@ class IpRule(Frozen):
     source: str
     """CIDR."""
     description: str = ""
+    """What it is for."""
 
 
 class AddOnBase(Frozen):
@@ -34,20 +35,26 @@ class AddOnBase(Frozen):
     disk: Size | None = None
     """Wanted storage in bytes."""
     disk_autoscaling: bool | None = None
+    """Whether storage grows by itself."""
     memory: Size | None = None
+    """Most memory."""
     replicas: int = Field(default=0, ge=0, le=10)
     """Read replicas beside the primary."""
     replica_names: tuple[str, ...] = ()
     high_availability: bool = False
+    """A standby that takes over."""
     region: str = ""
+    """Region the file asks for."""
     ip_allow_list: tuple[IpRule, ...] | None = None
     """Networks allowed from outside; None means local only, an empty list the same."""
     image: str = ""
     """The container image that the file named, kept so that it can be written back."""
     command: tuple[str, ...] | str | None = None
+    """The image's command, kept so that it can be written back."""
     parameters: dict[str, str] = {}
     """Server settings by the engine's own names."""
     preview_plan: str = ""
+    """Size in previews."""
     bind: tuple[str, ...] = ()
     """Config variables the provider sets under other names (Heroku `as:`)."""
     extensions: dict[str, Json] = {}
@@ -59,12 +66,17 @@ class Postgres(AddOnBase):
 
     kind: Literal["postgres"] = "postgres"
     database: str = ""
+    """Name of the database; empty is the add-on's."""
     user: str = ""
+    """Name of the role; empty is the add-on's."""
     password: EnvValue | None = None
     """Only when the file fixes one; otherwise generated."""
     extensions_wanted: tuple[str, ...] = ()
+    """Extensions that must be there, such as `vector`."""
     pooling: bool = False
+    """Connect through a pooler."""
     insights: bool | None = None
+    """Collect slow queries."""
 
 
 class Redis(AddOnBase):
@@ -74,9 +86,11 @@ class Redis(AddOnBase):
     eviction: Literal[
         "", "noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"
     ] = ""
+    """What goes when memory is full."""
     persistence: bool | None = None
     """None lets the plan decide: on."""
     password: EnvValue | None = None
+    """Only when the file fixes one; otherwise generated."""
 
 
 class Temporal(AddOnBase):
@@ -84,11 +98,15 @@ class Temporal(AddOnBase):
 
     kind: Literal["temporal"] = "temporal"
     namespace: str = "default"
+    """Namespace."""
     ui: bool = False
+    """Run the web interface as well."""
     address: str = ""
     """`host:port` of an outside cluster; empty means Homeport runs one."""
     tls_certificate: EnvValue | None = None
+    """Client certificate for an outside cluster."""
     tls_key: EnvValue | None = None
+    """Its key."""
 
 
 class MariaDB(AddOnBase):
@@ -96,10 +114,15 @@ class MariaDB(AddOnBase):
 
     kind: Literal["mariadb"] = "mariadb"
     flavour: Literal["mariadb", "mysql"] = "mariadb"
+    """Which of the two the file names."""
     database: str = ""
+    """Name of the database."""
     user: str = ""
+    """Name of the user."""
     password: EnvValue | None = None
+    """Only when the file fixes one; otherwise generated."""
     root_password: EnvValue | None = None
+    """The same for root."""
 
 
 class External(AddOnBase):
@@ -109,8 +132,11 @@ class External(AddOnBase):
     type: str
     """What it is: `neo4j`, `weaviate`, `supabase`, `mongodb`, …"""
     url: EnvValue | None = None
+    """Its address, with credentials where it needs them."""
     health_path: str = ""
+    """Path that tells whether it is well."""
     health_interval: Duration | None = None
+    """Between checks."""
 
 
 AddOn = Annotated[Postgres | Redis | Temporal | MariaDB | External, Field(discriminator="kind")]

@@ -13,31 +13,43 @@ class Port(Frozen):
     """One listening port, possibly published on the host."""
 
     target: int = Field(ge=1, le=65535)
+    """Port in the instance."""
     published: str = ""
     """Host port or range; `0` lets the host choose one; empty means not published."""
     host_ip: str = ""
+    """Address on the host."""
     protocol: Literal["tcp", "udp", "sctp"] = "tcp"
+    """Transport."""
     mode: str = ""
+    """`host` or `ingress`."""
     name: str = ""
+    """Name."""
     app_protocol: str = ""
+    """Protocol spoken, such as `http`."""
     handlers: tuple[str, ...] = ()
     """Edge handlers of the port (Fly: `http`, `tls`, …)."""
     options: dict[str, Json] = {}
+    """What else the file says of it."""
 
 
 class NetworkAttachment(Frozen):
     """A service on a network."""
 
     network: str
+    """The network."""
     aliases: tuple[str, ...] = ()
+    """Names on it."""
     options: dict[str, Json] = {}
+    """Addresses and priorities."""
 
 
 class Ulimit(Frozen):
     """A resource limit; -1 is unlimited."""
 
     soft: int
+    """Limit to begin with."""
     hard: int
+    """How far it may be raised."""
 
 
 class ContainerOptions(Frozen):

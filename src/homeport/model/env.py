@@ -17,6 +17,7 @@ class PlainValue(Frozen):
 
     kind: Literal["value"] = "value"
     value: str
+    """The text."""
 
     @model_serializer(mode="plain")
     def _bare(self) -> str:
@@ -42,9 +43,11 @@ class GeneratedValue(Frozen):
 
     kind: Literal["generated"] = "generated"
     format: Literal["base64", "hex", "uuid", "alphanumeric"] = "base64"
+    """How the random bytes are written."""
     bytes: int = Field(default=32, ge=8, le=1024)
     """Bytes of randomness before encoding. Render generates 256 bits."""
     description: str = ""
+    """What it is for."""
     scope: str = ""
     """Two variables with the same non-empty scope share one generated value (Coolify's SERVICE_* names)."""
 
@@ -54,7 +57,9 @@ class FromService(Frozen):
 
     kind: Literal["service"] = "service"
     service: str
+    """The other service."""
     property: ServiceProperty | None = "hostport"
+    """What of it."""
     variable: str | None = None
     """Copy this variable of that service instead of a property."""
 
@@ -64,7 +69,9 @@ class FromAddOn(Frozen):
 
     kind: Literal["addon"] = "addon"
     addon: str
+    """The add-on."""
     property: AddOnProperty = "url"
+    """What of it."""
 
 
 class FromGroup(Frozen):
@@ -72,7 +79,9 @@ class FromGroup(Frozen):
 
     kind: Literal["group"] = "group"
     group: str
+    """The group."""
     key: str
+    """Its key there."""
 
 
 class Template(Frozen):
@@ -80,6 +89,7 @@ class Template(Frozen):
 
     kind: Literal["template"] = "template"
     parts: tuple[EnvValue, ...]
+    """Texts and references, in order."""
 
 
 class HostValue(Frozen):
@@ -87,7 +97,9 @@ class HostValue(Frozen):
 
     kind: Literal["host"] = "host"
     name: str
+    """The variable's name there."""
     default: str | None = None
+    """Used when nobody gives one."""
 
 
 def _shorthand(value: Any) -> Any:
@@ -114,12 +126,17 @@ class EnvGroup(Frozen):
     """Variables shared by the services that name the group."""
 
     env: Env = {}
+    """Its variables."""
     description: str = ""
+    """What it is for."""
 
 
 class EnvFile(Frozen):
     """A dotenv file of the source tree whose variables a service gets, below its own."""
 
     path: str
+    """Path in the source."""
     required: bool = True
+    """Whether it must be there."""
     format: Literal["dotenv", "raw"] = "dotenv"
+    """`raw` takes values as they stand; `dotenv` knows quotes and `$NAME`."""

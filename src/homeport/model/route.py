@@ -13,10 +13,13 @@ class Condition(Frozen):
     """A route applies only when (or unless) the request has something."""
 
     type: Literal["header", "cookie", "query", "host", "country", "language", "role"]
+    """What of the request."""
     key: str = ""
+    """Name of the header, cookie or query field."""
     value: str = ""
     """Exact text or pattern; empty means present."""
     negate: bool = False
+    """Applies when it is not so."""
 
 
 class Match(Frozen):
@@ -25,10 +28,13 @@ class Match(Frozen):
     host: str = ""
     """Empty means every host of `service`; `*.example.com` matches one label."""
     path: str = "/"
+    """Path, in the words of `syntax`."""
     syntax: Literal["prefix", "exact", "glob", "params", "regex"] = "prefix"
     """`params` is path-to-regexp (`/blog/:slug*`), `glob` is Netlify/Render (`/a/*`)."""
     methods: tuple[str, ...] = ()
+    """HTTP methods; empty is all."""
     conditions: tuple[Condition, ...] = ()
+    """All of them must hold."""
 
 
 class ToService(Frozen):
@@ -36,9 +42,11 @@ class ToService(Frozen):
 
     kind: Literal["service"] = "service"
     service: str
+    """The service."""
     path: str = ""
     """Destination path with `:name`/`$1` of the match; empty keeps the request's."""
     strip_prefix: bool = False
+    """Take the matched prefix off."""
 
 
 class ToUrl(Frozen):
@@ -46,11 +54,15 @@ class ToUrl(Frozen):
 
     kind: Literal["url"] = "url"
     url: str
+    """The address."""
     options: dict[str, Json] = {}
     """Origin options (cloudflared's originRequest)."""
     connect_timeout: Duration | None = None
+    """Most time to connect."""
     host_header: str = ""
+    """Host to name; empty is the address's."""
     tls_verify: bool = True
+    """Check its certificate."""
 
 
 class Redirect(Frozen):
@@ -58,7 +70,9 @@ class Redirect(Frozen):
 
     kind: Literal["redirect"] = "redirect"
     to: str
+    """Where to; may use parts of the match."""
     status: int = Field(default=308, ge=300, le=399)
+    """301, 302, 303, 307 or 308."""
 
 
 class Rewrite(Frozen):
@@ -66,7 +80,9 @@ class Rewrite(Frozen):
 
     kind: Literal["rewrite"] = "rewrite"
     to: str
+    """The path; may use parts of the match."""
     status: int = 200
+    """Status to answer with."""
 
 
 class Respond(Frozen):
@@ -74,7 +90,9 @@ class Respond(Frozen):
 
     kind: Literal["respond"] = "respond"
     status: int = Field(ge=100, le=599)
+    """Status."""
     body: str = ""
+    """Body."""
 
 
 class SetHeaders(Frozen):
@@ -82,8 +100,11 @@ class SetHeaders(Frozen):
 
     kind: Literal["headers"] = "headers"
     response: dict[str, str] = {}
+    """Headers of the answer."""
     request: dict[str, str] = {}
+    """Headers towards the service."""
     remove: tuple[str, ...] = ()
+    """Headers of the answer to drop."""
 
 
 class Filesystem(Frozen):
@@ -91,6 +112,7 @@ class Filesystem(Frozen):
 
     kind: Literal["phase"] = "phase"
     phase: str
+    """Vercel's name of the phase."""
 
 
 Action = Annotated[ToService | ToUrl | Redirect | Rewrite | Respond | SetHeaders | Filesystem, Field(discriminator="kind")]
@@ -102,10 +124,14 @@ class Route(Frozen):
     service: str = ""
     """Service whose hosts it is about; empty means `match.host` decides."""
     match: Match = Match()
+    """Which requests."""
     action: Action
+    """What is done."""
     force: bool = False
     """Applies even where a file exists (Netlify's `!`)."""
     signed: str = ""
+    """Name of the secret that signs proxied requests (Netlify)."""
     proceed: bool = False
     """Go on with the next route after this one (Vercel's `continue`)."""
     extensions: dict[str, Json] = {}
+    """What a dialect says that the edge does not do; kept so that it can be written back."""

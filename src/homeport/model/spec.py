@@ -17,55 +17,79 @@ class Previews(Frozen):
     """Environments per pull request."""
 
     generation: Literal["off", "manual", "automatic"] = "off"
+    """`manual`: on request; `automatic`: for every pull request; `off`."""
     expire_after_days: int | None = Field(default=None, ge=1)
+    """Days without a change after which a preview ends."""
 
 
 class NamedResource(Frozen):
     """A volume, network, config or secret file declared at the top of a Compose file."""
 
     name: str = ""
+    """Its name outside the project."""
     driver: str = ""
+    """Driver of the container engine."""
     external: bool = False
+    """It exists already and is not made."""
     file: str = ""
+    """File of the source that holds it."""
     environment: str = ""
+    """Variable that holds it."""
     content: str = ""
+    """The content itself."""
     labels: dict[str, str] = {}
+    """Labels for the container engine."""
     options: dict[str, Json] = {}
+    """What else the driver is told."""
 
 
 class Tunnel(Frozen):
     """An outbound tunnel that carries routes (cloudflared)."""
 
     id: str = ""
+    """The tunnel's own id or name."""
     credentials_file: str = ""
+    """File with its credentials."""
     protocol: str = ""
+    """`quic`, `http2` or empty for the tunnel's choice."""
     options: dict[str, Json] = {}
+    """What else the file says of it."""
 
 
 class Job(Frozen):
     """One job or step of a pipeline."""
 
     name: str
+    """Its name."""
     needs: tuple[str, ...] = ()
+    """Jobs that end well before it starts."""
     runs_on: str = ""
+    """Kind of machine it asks for."""
     image: str = ""
+    """Image it runs in."""
     steps: int = 0
     """How many steps it has."""
     uses: tuple[str, ...] = ()
     """Actions or images it calls."""
     matrix: bool = False
+    """Whether it is repeated for a matrix of values."""
     condition: str = ""
+    """When it runs, in the file's own words."""
 
 
 class Pipeline(Frozen):
     """A CI workflow: chains of jobs that can gate deploys."""
 
     name: str
+    """Its name."""
     dialect: Literal["github-workflow", "cloudbuild"]
+    """The dialect it was read from."""
     file: str
+    """The file it was read from."""
     on: tuple[str, ...] = ()
     """Events that start it."""
     jobs: tuple[Job, ...] = ()
+    """Its jobs."""
     document: dict[str, Json] = {}
     """The whole parsed file, kept for the runner."""
 
@@ -85,24 +109,39 @@ class Spec(Frozen):
     """A project: services, add-ons, env groups, routes, and what differs per environment."""
 
     version: Literal[1] = 1
+    """Version of this format."""
     name: Name
+    """The project's name; without one the folder's."""
     title: str = ""
     """The name as the file writes it, when it is not a valid name."""
     description: str = ""
+    """What the project is, in a sentence."""
     services: Services = {}
+    """What runs, by name."""
     addons: AddOns = {}
+    """Stateful engines the project uses, by name."""
     env_groups: dict[str, EnvGroup] = {}
+    """Variables that several services share, by name."""
     routes: tuple[Route, ...] = ()
+    """Rules of the edge, first match first. Without any, each web service and static site answers its own hosts."""
     environments: dict[str, dict[str, Any]] = {}
     """Per environment, a JSON merge patch (RFC 7386) over this document: `null` removes."""
     previews: Previews = Previews()
+    """Environments for pull requests."""
     watch: Watch = Watch()
+    """How a new release is observed."""
     volumes: dict[str, NamedResource] = {}
+    """Volumes that disks name, with their options."""
     networks: dict[str, NamedResource] = {}
+    """Networks of a Compose project."""
     configs: dict[str, NamedResource] = {}
+    """Configuration files that services mount."""
     secrets: dict[str, NamedResource] = {}
+    """Secret files that services mount."""
     tunnels: tuple[Tunnel, ...] = ()
+    """Outbound tunnels."""
     pipelines: tuple[Pipeline, ...] = ()
+    """CI workflows found beside."""
     mask: dict[str, str] = {}
     """Masking rules for forked data: `table.column` to a masker name."""
     metadata: dict[str, Json] = {}
