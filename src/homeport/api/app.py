@@ -13,7 +13,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from homeport import __version__
-from homeport.api.auth import Admin, Deployer, Reader, SecretKeeper, Unauthorised
+from homeport.api.auth import Admin, Deployer, KeyInvalid, Reader, SecretKeeper, Unauthorised
 from homeport.api.bodies import (
     Accepted,
     DeployBody,
@@ -33,7 +33,7 @@ from homeport.api.bodies import (
 )
 from homeport.api.errors import body_of, status_of
 from homeport.blueprints.convert import convert
-from homeport.deploys.control import ControlPlane, FolderUnusable
+from homeport.deploys.control import ControlPlane
 from homeport.deploys.logs import follow_logs
 from homeport.deploys.oneoff import run_command
 from homeport.deploys.views import Views, deploy_view
@@ -118,7 +118,7 @@ def _general(app: FastAPI, control: ControlPlane) -> None:
         """Make an API key; its text is shown this once."""
         wrong = [scope for scope in body.scopes if scope not in SCOPES]
         if wrong:
-            raise FolderUnusable(what="No key was made.", why=f"There is no scope {wrong[0]!r}.", fix=f"Scopes are {', '.join(SCOPES)}.")
+            raise KeyInvalid(what="No key was made.", why=f"There is no scope {wrong[0]!r}.", fix=f"Scopes are {', '.join(SCOPES)}.")
         row, text = store.keys.create(body.name, list(body.scopes), expires_at=body.expires_at)
         return NewKey(key=text, id=row.id)
 

@@ -14,11 +14,21 @@ bearer = HTTPBearer(auto_error=False, description="An API key: `homeport keys cr
 
 
 class Unauthorised(HomeportError):
+    """Nobody knows who asks."""
+
     code = "unauthorised"
 
 
 class Forbidden(HomeportError):
+    """The key may not do this."""
+
     code = "forbidden"
+
+
+class KeyInvalid(HomeportError):
+    """A key cannot be made like this."""
+
+    code = "key-invalid"
 
 
 class Needs:
