@@ -177,6 +177,17 @@ class Cluster:
         except psycopg.OperationalError:
             return False
 
+    def is_primary(self) -> bool:
+        """Whether it takes writes: recovery is over."""
+        if not self.answers():
+            return False
+        try:
+            with self.admin() as admin:
+                row = admin.execute("SELECT pg_is_in_recovery()").fetchone()
+                return bool(row and not row[0])
+        except psycopg.OperationalError:
+            return False
+
     def client(self, program: str) -> list[str]:
         """The beginning of an argument list of a client program that is run in the folder `run` by Homeport's own account."""
         return [str(self.engine.bin / program), "-h", "/proc/self/cwd", "-p", str(self.record.port), "-U", settings.ADMIN]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import signal
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
-from homeport.drivers.addons.base import AddOnId, AddOnRequest, Credentials, Inspection, Provisioned
+from homeport.drivers.addons import copies
+from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.keeping import ServerDriver
-from homeport.drivers.addons.postgres import figures, roles, settings
+from homeport.drivers.addons.postgres import backups, figures, roles, settings, upgrades
+from homeport.drivers.addons.postgres.backups import Recovery
 from homeport.drivers.addons.postgres.cluster import Cluster, data_name
 from homeport.drivers.addons.postgres.engines import Engine, Engines, major_of
 from homeport.drivers.addons.records import Place, Record
 from homeport.drivers.addons.servers import Command
-from homeport.drivers.files import locked
+from homeport.drivers.files import locked, remove_tree
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Postgres
 
@@ -177,6 +180,100 @@ class PostgresDriver(ServerDriver):
         place = self._place(id)
         return figures.inspect(self._cluster(place, place.get()))
 
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    def back_up(self, id: AddOnId, target: Path) -> BackupRef:
+        """A base backup in a new folder of `target`. Changes go on meanwhile. Raises AddOnMissing, BackupFailed."""
+        return backups.back_up(self.cluster(id), target)
+
+    def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
+        """Logins keep the passwords of the backup until the new add-on is provisioned. Raises BackupDamaged, AddOnFailed."""
+        with self._restoring(backup, source, into) as cluster:
+            self._at("start")
+            self._start(cluster.place, cluster.record)
+            self._at("done")
+            return self._provisioned(cluster, {})
+
+    def check_archive(self, backup: BackupRef, base: Path, wal: Path) -> Recovery | None:
+        """Why a folder of WAL cannot carry a base backup forward, found without touching anything; None when it can."""
+        record = copies.verify(backup, base)
+        return backups.check_archive(self._installed(record.id, int(record.version), record.source), base, wal)
+
+    def recover(self, backup: BackupRef, base: Path, wal: Path, target: backups.Target, into: AddOnId) -> Recovery:
+        """A new add-on as of `target`, from a base backup and a folder of WAL segments. What runs is not touched.
+
+        Only `recovered` leaves an add-on `into`; every other state is an answer, with nothing left behind.
+
+        Raises BackupDamaged, AddOnFailed.
+        """
+        problem = self.check_archive(backup, base, wal)
+        if problem is not None:
+            return problem
+        try:
+            with self._restoring(backup, base, into) as cluster:
+                return self._recover(cluster, wal, target)
+        except _Unrecovered as ended:
+            return ended.recovery
+
+    def _recover(self, cluster: Cluster, wal: Path, target: backups.Target) -> Recovery:
+        self._at("prepare")
+        backups.prepare_recovery(cluster, wal, target)
+        self._at("recover")
+        try:
+            cluster.server.start(cluster.command())
+            cluster.server.wait_ready(cluster.is_primary, backups.RECOVERY_TIMEOUT)
+        except AddOnFailed as error:
+            cluster.server.stop(self.stop_signal, self.stop_grace)
+            raise _Unrecovered(backups.outcome_of(cluster.server.tail(200), error)) from error
+        self._at("finish")
+        return Recovery(state="recovered", latest=backups.finish_recovery(cluster))
+
+    @contextlib.contextmanager
+    def _restoring(self, backup: BackupRef, source: Path, into: AddOnId) -> Iterator[Cluster]:
+        """A new add-on with a backup's data, configured and not started; gone again when the block fails."""
+        known = copies.verify(backup, source)
+        place = self._place(into)
+        with locked(place.lock):
+            if (found := place.read()) is not None and found.data:
+                raise AddOnFailed(
+                    name=into.name, what="Nothing was restored; what runs was not touched.", why=f"There is an add-on {into.slug} already.",
+                    fix="Restore under another name.",
+                )  # fmt: skip
+            place, record = self._begin(AddOnRequest(id=into, definition=known.definition, consumers=known.consumers))
+            try:
+                record = record.model_copy(update={"version": known.version, "source": known.source, "slots": known.slots})
+                cluster = self._cluster(place, record)
+                cluster.make_folders()
+                self._at("copy")
+                backups.place_data(cluster, source, backup.id)
+                cluster.configure()
+                self._at("record")
+                yield cluster.with_record(place.write(cluster.record))
+            except BaseException:
+                self._server(place).stop(self.stop_signal, self.stop_grace)
+                remove_tree(place.folder)
+                raise
+
+    def upgrade(self, id: AddOnId, version: str) -> Provisioned:
+        """Raises UpgradeFailed after the old version runs again; AddOnFailed when the new one is not on this machine."""
+        place = self._place(id)
+        with locked(place.lock):
+            cluster = self._cluster(place, place.get())
+            wanted = major_of(version) or self.engines.all[0].major
+            if wanted == cluster.engine.major:
+                return self._provisioned(cluster, {})
+            definition = cluster.definition.model_copy(update={"version": str(wanted)})
+            choice = self.engines.choose(definition)
+            if choice.engine is None or choice.engine.major != wanted or wanted < cluster.engine.major:
+                raise AddOnFailed(
+                    name=id.name, what=f"{id.name} was not upgraded; it runs on as version {cluster.engine.major}.",
+                    why=choice.problems[0] if choice.problems else f"PostgreSQL {wanted} with all it needs is not here, or is older.",
+                    fix="Choose a version that `homeport addons info` lists, or install it.",
+                )  # fmt: skip
+            engine = self._installed(id, wanted, choice.engine.source)
+            changed = upgrades.upgrade(self, cluster, engine, definition)
+            return self._provisioned(changed, {})
+
     # -- for the common half ---------------------------------------------------------------------------------------
 
     def cluster(self, id: AddOnId) -> Cluster:
@@ -195,11 +292,31 @@ class PostgresDriver(ServerDriver):
         except LookupError as error:
             raise AddOnFailed(name=id.name, why=f"{error}.", fix="Install it again; the data needs the same major version.") from error
 
+    def step(self, point: str) -> None:
+        """Say which step follows."""
+        self._at(point)
+
+    def halt(self, cluster: Cluster) -> None:
+        """Stop a cluster's servers."""
+        self._stop(cluster.place, cluster.record)
+
+    def run(self, cluster: Cluster) -> None:
+        """Start a cluster's servers and wait until they answer."""
+        self._start(cluster.place, cluster.record)
+
     def _command(self, place: Place, record: Record) -> Command:
         return self._cluster(place, record).command()
 
     def _ready(self, place: Place, record: Record) -> bool:
         return self._cluster(place, record).answers()
+
+
+class _Unrecovered(Exception):
+    """Carries a recovery's answer out of the block that undoes its traces."""
+
+    def __init__(self, recovery: Recovery) -> None:
+        super().__init__(recovery.why)
+        self.recovery = recovery
 
 
 def credentials_of(record: Record, found: roles.Layout, user: str, password: str) -> Credentials:
@@ -220,3 +337,7 @@ def _extension(name: str) -> str:
     from homeport.drivers.addons.postgres.engines import ALIASES
 
     return ALIASES.get(name, name)
+
+
+if TYPE_CHECKING:
+    _: type[AddOnDriver] = PostgresDriver

@@ -122,7 +122,7 @@ def _pinned() -> str:
 
 def _probe(folder: Path) -> Engine | None:
     """The installation with these programs; None when it is none that can be used."""
-    if not all((folder / name).is_file() for name in ("postgres", "initdb", "pg_basebackup", "pg_verifybackup")):
+    if not all((folder / name).is_file() for name in ("postgres", "initdb", "pg_basebackup", "pg_waldump")):
         return None
     try:
         said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, timeout=20, check=False, env={}).stdout

@@ -12,19 +12,20 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 import redis
 from redis.exceptions import RedisError
 
-from homeport.drivers.addons.base import AddOnId, AddOnRequest, Credentials, Inspection, Provisioned
+from homeport.drivers.addons import copies
+from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.keeping import ServerDriver, plan_memory, socket_host
 from homeport.drivers.addons.records import Place, Record
 from homeport.drivers.addons.servers import Command, folder_size, proportional_memory
 from homeport.drivers.addons.valkey import config, snapshots
-from homeport.drivers.files import locked, write_atomic
+from homeport.drivers.files import locked, remove_tree, write_atomic
 from homeport.drivers.toolchains.errors import ToolchainUnavailable
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Redis
@@ -274,6 +275,62 @@ class ValkeyDriver(ServerDriver):
             detail=detail,
         )
 
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    def back_up(self, id: AddOnId, target: Path) -> BackupRef:
+        """A snapshot of now in a new folder of `target`. Raises AddOnMissing, BackupFailed."""
+        place = self._place(id)
+        record = place.get()
+        with copies.copying(record, target) as (name, part), locked(place.folder / "server" / "snapshot.lock"):
+            with self.admin(place) as client:
+                snapshots.take(client, id.slug)
+            with (place.folder / "data" / "dump.rdb").open("rb") as source:
+                copies.copy_open(source, part / "dump.rdb")
+            return copies.finish(record, name, part, (), {"engine": self.engine().version})
+
+    def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
+        """Users have no passwords until the new add-on is provisioned. Raises BackupDamaged, AddOnFailed."""
+        known = copies.verify(backup, source)
+        place = self._place(into)
+        with locked(place.lock):
+            if (found := place.read()) is not None and found.data:
+                raise AddOnFailed(
+                    name=into.name, what="Nothing was restored; what runs was not touched.", why=f"There is an add-on {into.slug} already.",
+                    fix="Restore under another name.",
+                )  # fmt: skip
+            place, record = self._begin(AddOnRequest(id=into, definition=known.definition, consumers=known.consumers))
+            try:
+                data = place.make("data", record.user)
+                self._at("copy")
+                snapshots.put(source / "dump.rdb", data / "dump.rdb", record.user)
+                record = record.model_copy(update={"data": "data", "version": known.version, "source": self.engine().source})
+                self._write_users(place, record, {})
+                self._configure(place, record)
+                self._at("start")
+                place.write(record)
+                self._start(place, record)
+                return self._provisioned(place, record, {})
+            except BaseException:
+                self._server(place).stop()
+                remove_tree(place.folder)
+                raise
+
+    def upgrade(self, id: AddOnId, version: str) -> Provisioned:
+        """Start it again with the program that is pinned now: each reads the files of those before it (valkey.io, upgrading)."""
+        place = self._place(id)
+        with locked(place.lock):
+            record = place.get()
+            have = self.engine().version.split()[1].split(".")[0]
+            if version and version.split(".", maxsplit=1)[0] != have:
+                raise AddOnFailed(
+                    name=id.name, what=f"{id.name} was not upgraded and runs on.", why=f"This machine has {self.engine().version}.",
+                    fix="Install the wanted version, or leave the version out.",
+                )  # fmt: skip
+            self._stop(place, record)
+            record = place.write(record.model_copy(update={"version": have, "source": self.engine().source}))
+            self._start(place, record)
+            return self._provisioned(place, record, {})
+
     # -- for the common half ---------------------------------------------------------------------------------------
 
     def _write(self, place: Place, record: Record, name: str, text: str) -> bool:
@@ -337,4 +394,5 @@ def figures(info: dict[str, Any]) -> dict[str, float]:
     return {**found, "keys": float(keys), "cache_hit_ratio": hits / (hits + misses) if hits + misses else 1.0}
 
 
-__all__ = ["AddOnFailed", "Engine", "ValkeyDriver"]
+if TYPE_CHECKING:
+    _: type[AddOnDriver] = ValkeyDriver

@@ -1,0 +1,284 @@
+"""Base backups of a cluster, and new clusters from them: to the end of the backup, or to any point the archive reaches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from psycopg import sql
+
+from homeport.drivers.addons import copies
+from homeport.drivers.addons.base import BackupRef
+from homeport.drivers.addons.errors import AddOnFailed, BackupDamaged, BackupFailed
+from homeport.drivers.addons.postgres.cluster import Cluster
+from homeport.drivers.addons.postgres.engines import Engine
+from homeport.drivers.addons.postgres.settings import quoted
+from homeport.drivers.addons.servers import run_outside
+from homeport.drivers.files import copy_tree, give, remove_tree, sync_folder
+from homeport.model.base import Frozen
+
+TIMEOUT = 6 * 3600.0
+"""Seconds a base backup may take."""
+RECOVERY_TIMEOUT = 6 * 3600.0
+SEGMENT = re.compile(r"[0-9A-F]{24}")
+HISTORY = re.compile(r"[0-9A-F]{8}\.history")
+_ENDED_EARLY = "recovery ended before configured recovery target was reached"
+_LAST = re.compile(r"last completed transaction was at log time (\S+ \S+)")
+
+
+class Target(Frozen):
+    """Where recovery stops. With none of them: at the end of the archive."""
+
+    time: datetime | None = None
+    """The last transaction at or before it is kept. With a time zone."""
+    xid: str = ""
+    """This transaction is the last that is kept."""
+    name: str = ""
+    """A point made by `pg_create_restore_point`."""
+    lsn: str = ""
+
+    def settings(self) -> dict[str, str]:
+        if self.time is not None:
+            return {"recovery_target_time": self.time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")}
+        for field in ("xid", "name", "lsn"):
+            if value := getattr(self, field):
+                return {f"recovery_target_{field}": value}
+        return {}
+
+
+class Recovery(Frozen):
+    """How a recovery ended. Only `recovered` leaves a cluster."""
+
+    state: Literal["recovered", "past-archive", "wal-missing", "wal-damaged", "before-base"]
+    why: str = ""
+    latest: datetime | None = None
+    """Time of the last transaction it saw: for `past-archive`, the latest that can be asked for."""
+
+
+def back_up(cluster: Cluster, target: Path) -> BackupRef:
+    """A checked base backup in a new folder of `target`. Raises BackupFailed."""
+    record = cluster.record
+    with copies.copying(record, target) as (id, part):
+        data = part / "data"
+        _client(
+            cluster, "pg_basebackup", "-D", str(data), "--format=plain", "--wal-method=stream", "--checkpoint=fast", "--no-password",
+            "--manifest-checksums=SHA256", "--label", id,
+        )  # fmt: skip
+        damage = damaged(cluster.engine, data)
+        if damage:
+            raise BackupFailed(slug=record.id.slug, why=f"The copy did not pass its check: {damage}.")
+        return copies.finish(record, id, part, ["data"], {"source": record.source, **facts(data)})
+
+
+def _client(cluster: Cluster, program: str, *arguments: str) -> str:
+    slug = cluster.record.id.slug
+    try:
+        done = run_outside([*cluster.client(program), *arguments], cwd=cluster.run, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired as error:
+        raise BackupFailed(slug=slug, why=f"{program} took longer than {TIMEOUT / 3600:.0f} hours.") from error
+    if done.code != 0:
+        tail = done.output.strip().splitlines()[-10:]
+        full = next((line for line in tail if "No space left" in line or "quota" in line), "")
+        why = "The target has no room left." if full else f"{program} failed: {tail[-1] if tail else done.code}."
+        raise BackupFailed(slug=slug, why=why, tail=tail)
+    return done.output
+
+
+def damaged(engine: Engine, data: Path) -> str:
+    """What is wrong with a base backup by its own manifest; empty when nothing is.
+
+    Every file is read and compared, and the WAL it needs is read record by record. Not by pg_verifybackup: the bundled one of version 18
+    does not run. Format: PostgreSQL manual, chapter Backup Manifest Format.
+    """
+    try:
+        text = (data / "backup_manifest").read_bytes()
+        manifest = json.loads(text)
+        if hashlib.sha256(text[: text.rindex(b'"Manifest-Checksum"')]).hexdigest() != manifest["Manifest-Checksum"]:
+            return "its manifest is not the one that was written"
+        files = {_path(entry): entry for entry in manifest["Files"]}
+        unknown = next((name for name in _files(data) if name not in files), "")
+        if unknown:
+            return f"{unknown} does not belong to it"
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = next((why for why in pool.map(lambda item: _differs(data, *item), files.items()) if why), "")
+        return found or _unreadable_wal(engine, data, manifest["WAL-Ranges"])
+    except (OSError, ValueError, KeyError) as error:
+        return f"its manifest cannot be read: {error}"
+
+
+def _path(entry: dict[str, Any]) -> str:
+    return str(entry["Path"]) if "Path" in entry else bytes.fromhex(entry["Encoded-Path"]).decode("utf-8", "surrogateescape")
+
+
+def _files(data: Path) -> Iterator[str]:
+    """Files a manifest has to list: all but WAL, and what is written after the backup."""
+    for here, folders, names in os.walk(data):
+        below = os.path.relpath(here, data)
+        if below == ".":
+            folders[:] = [name for name in folders if name != "pg_wal"]
+            yield from (name for name in names if name not in ("backup_manifest", "postgresql.auto.conf"))
+        else:
+            yield from (f"{below}/{name}" for name in names)
+
+
+def _differs(data: Path, name: str, entry: dict[str, Any]) -> str:
+    if name == "postgresql.auto.conf":
+        return ""
+    try:
+        file = data / name
+        if file.stat().st_size != entry["Size"]:
+            return f"{name} has not the size that was written"
+        return "" if copies.sha256(file) == entry["Checksum"] else f"{name} is not what was written"
+    except FileNotFoundError:
+        return f"{name} is missing"
+
+
+def _unreadable_wal(engine: Engine, data: Path, ranges: list[dict[str, Any]]) -> str:
+    for part in ranges:
+        argv = [str(engine.bin / "pg_waldump"), "--quiet", "--path", str(data / "pg_wal"), "--timeline", str(part["Timeline"]),
+                "--start", part["Start-LSN"], "--end", part["End-LSN"]]  # fmt: skip
+        try:
+            done = run_outside(argv, cwd=data, timeout=TIMEOUT)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        if done.code != 0:
+            return (done.output.strip().splitlines() or ["its WAL cannot be read"])[0].replace("pg_waldump: error: ", "")
+    return ""
+
+
+def facts(data: Path) -> dict[str, str]:
+    """Timeline and range of WAL that a base backup needs, from its manifest (PostgreSQL manual, Backup Manifest Format)."""
+    manifest = json.loads((data / "backup_manifest").read_bytes())
+    ranges = manifest["WAL-Ranges"]
+    found = {"timeline": str(ranges[-1]["Timeline"]), "start_lsn": ranges[0]["Start-LSN"], "end_lsn": ranges[-1]["End-LSN"]}
+    label = (data / "backup_label").read_text()
+    started = re.search(r"START WAL LOCATION: \S+ \(file ([0-9A-F]{24})\)", label)
+    return {**found, "start_segment": started[1] if started else "", "system": str(manifest.get("System-Identifier", ""))}
+
+
+def place_data(cluster: Cluster, source: Path, backup: str) -> None:
+    """Copy a base backup's data into a new add-on, whole or not at all. Raises BackupDamaged, AddOnFailed."""
+    data = source / "data"
+    damage = damaged(cluster.engine, data)
+    if damage:
+        raise BackupDamaged(backup=backup, why=f"{damage[:1].upper()}{damage[1:]}.")
+    part = cluster.data.with_name(f"{cluster.data.name}.part")
+    remove_tree(part)
+    try:
+        copy_tree(data, part, link=False)
+        part.chmod(0o700)
+        if cluster.record.user is not None:
+            give(part, cluster.record.user)
+        (part / "backup_manifest").unlink(missing_ok=True)
+        (part / "postgresql.auto.conf").write_text("")
+        os.sync()
+        part.rename(cluster.data)
+        sync_folder(cluster.place.folder)
+    except OSError as error:
+        remove_tree(part)
+        why = "The disk has no room left." if error.errno in copies.NO_ROOM else f"{error.filename}: {error.strerror}."
+        raise AddOnFailed(name=cluster.id.name, what="Nothing was restored; what runs was not touched.", why=why) from error
+
+
+# -- point in time -----------------------------------------------------------------------------------------------------
+
+
+def check_archive(engine: Engine, base: Path, wal: Path) -> Recovery | None:
+    """Why the archive cannot carry a base backup forward; None when it can. Looks at every byte of WAL from the backup on."""
+    known = facts(base / "data")
+    names = sorted(file.name for file in wal.iterdir() if SEGMENT.fullmatch(file.name))
+    first = known["start_segment"]
+    timeline = first[:8]
+    mine = [name for name in names if name[8:] >= first[8:] and name[:8] >= timeline]
+    if not mine:
+        return Recovery(state="wal-missing", why=f"The archive has nothing from the backup's first segment {first} on.")
+    gap = _gap(mine, first)
+    if gap:
+        return Recovery(state="wal-missing", why=f"The segment {gap} is not in the archive.")
+    return _read_through(engine, wal, [name for name in mine if name[:8] == timeline])
+
+
+def _gap(names: list[str], first: str) -> str:
+    """The first segment that is missing between others; segments count to 255 in the last part of their name (16 MB each)."""
+    positions = {int(name[8:16], 16) << 8 | int(name[16:], 16): name for name in names}
+    start = int(first[8:16], 16) << 8 | int(first[16:], 16)
+    for position in range(start, max(positions) + 1):
+        if position not in positions:
+            return f"{first[:8]}{position >> 8:08X}{position & 0xFF:08X}"
+    return ""
+
+
+def _read_through(engine: Engine, wal: Path, names: list[str]) -> Recovery | None:
+    """Read every record with its checksum. What is not a whole archive ends in an error of pg_waldump."""
+    argv = [str(engine.bin / "pg_waldump"), "--quiet", "--path", str(wal), names[0], names[-1]]
+    try:
+        done = run_outside(argv, cwd=wal, timeout=TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Recovery(state="wal-damaged", why=str(error))
+    if done.code == 0:
+        return None
+    lines = done.output.strip().splitlines()
+    return Recovery(state="wal-damaged", why=lines[0].replace("pg_waldump: error: ", "") if lines else "The archive cannot be read.")
+
+
+def prepare_recovery(cluster: Cluster, wal: Path, target: Target) -> None:
+    """Tell a placed, configured, stopped cluster to read the archive up to the target and then become writable."""
+    incoming = cluster.place.folder / "incoming"
+    remove_tree(incoming)
+    incoming.mkdir(mode=0o700)
+    for file in wal.iterdir():
+        if SEGMENT.fullmatch(file.name) or HISTORY.fullmatch(file.name):
+            shutil.copy2(file, incoming / file.name)
+    if cluster.record.user is not None:
+        give(incoming, cluster.record.user)
+    values = {
+        "restore_command": 'cp -- ../incoming/"%f" "%p"',
+        "recovery_target_action": "promote",
+        "recovery_target_timeline": "latest",
+        **target.settings(),
+    }
+    cluster.write(cluster.data / "postgresql.auto.conf", "".join(f"{name} = {quoted(value)}\n" for name, value in values.items()))
+    cluster.write(cluster.data / "recovery.signal", "")
+
+
+def outcome_of(lines: list[str], error: AddOnFailed) -> Recovery:
+    """What a recovery's log says about its end. Raises the error when it is none of the known ends."""
+    text = "\n".join(lines)
+    found = _LAST.findall(text)
+    latest = datetime.fromisoformat(found[-1].replace(" UTC", "+00:00")) if found else None
+    if latest is not None and latest.tzinfo is None:
+        latest = latest.replace(tzinfo=UTC)
+    if _ENDED_EARLY in text:
+        seen = f" its last transaction is of {latest:%Y-%m-%d %H:%M:%S.%f} UTC" if latest else ""
+        return Recovery(state="past-archive", why=f"The archive ends before the target;{seen or ' it holds no later one'}.", latest=latest)
+    if "requested recovery stop point is before consistent recovery point" in text:
+        return Recovery(state="before-base", why="The target is before the end of the base backup; an older one is needed.", latest=latest)
+    raise error
+
+
+def finish_recovery(cluster: Cluster) -> datetime | None:
+    """After the cluster has become writable: forget how it got there; time of its last replayed transaction."""
+    with cluster.admin() as admin:
+        row = admin.execute("SELECT pg_last_xact_replay_timestamp()").fetchone()
+        for name in ("restore_command", "recovery_target_action", "recovery_target_timeline", "recovery_target_time", "recovery_target_xid",
+                     "recovery_target_name", "recovery_target_lsn"):  # fmt: skip
+            admin.execute(sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name)))
+        admin.execute("SELECT pg_reload_conf()")
+    remove_tree(cluster.place.folder / "incoming")
+    return row[0] if row else None
+
+
+def switch_wal(cluster: Cluster) -> str:
+    """Close the current WAL segment so that it is archived; its name. Archiving itself follows within moments."""
+    with cluster.admin() as admin:
+        row = admin.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
+    return str(row[0]) if row else ""
