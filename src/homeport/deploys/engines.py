@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from homeport.deploys.addons import AddOnBook
 from homeport.deploys.platform import Platform, open_platform
 from homeport.deploys.secrets import SecretBook
+from homeport.drivers.addons.base import AddOnDriver
+from homeport.drivers.addons.postgres import PostgresDriver
+from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.builders.process import ProcessBuilder
 from homeport.drivers.edge.nginx import NginxEdge
 from homeport.drivers.reach import reachable
@@ -19,9 +24,15 @@ def open_home(settings: Settings) -> Platform:
     settings.home.mkdir(parents=True, exist_ok=True)
     home, network = reachable(settings.home), settings.network
     settings = settings.model_copy(update={"home": home})
-    builder = ProcessBuilder(home, Toolchains(home, network=network), network=network)
-    return open_platform(settings, ProcessRuntime(home), NginxEdge(home, nginx=settings.nginx), builder, _addons)
+    toolchains = Toolchains(home, network=network)
+    builder = ProcessBuilder(home, toolchains, network=network)
+
+    def book(store: Store, secrets: SecretBook) -> AddOnBook:
+        return AddOnBook(store, secrets, addon_drivers(home, toolchains))
+
+    return open_platform(settings, ProcessRuntime(home), NginxEdge(home, nginx=settings.nginx), builder, book)
 
 
-def _addons(store: Store, secrets: SecretBook) -> AddOnBook:
-    return AddOnBook(store, secrets, {})
+def addon_drivers(home: Path, toolchains: Toolchains) -> dict[str, AddOnDriver]:
+    """The driver of each kind of add-on."""
+    return {"postgres": PostgresDriver(home, toolchains), "redis": ValkeyDriver(home, toolchains)}
