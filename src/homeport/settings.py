@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import Field
 
 from homeport.home import home_of
-from homeport.model.base import Frozen
+from homeport.model.base import Duration, Frozen
 
 _NETWORK = (
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE",
@@ -48,6 +49,8 @@ class Settings(Frozen):
     network: dict[str, str] = Field(default={}, repr=False)
     """Proxies, certificates and mirrors as the host's own variables name them (`HTTPS_PROXY`, `SSL_CERT_FILE`, …): passed on to
     builds, installers and git, which inherit nothing else."""
+    build_time: Duration = timedelta(minutes=15)
+    """`HOMEPORT_BUILD_TIME`: how long the build of one service may take, such as `30m`; then it is ended."""
     fault: str = ""
     """`HOMEPORT_FAULT`: `<step>:<point>` at which the control plane kills itself, for the fault suite."""
 

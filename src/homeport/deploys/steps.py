@@ -39,7 +39,6 @@ from homeport.model.spec import Spec
 log = logging.getLogger("homeport.deploys")
 
 WATCH = timedelta(seconds=60)
-BUILD_TIME = timedelta(minutes=15)
 
 
 class Draft(Frozen):
@@ -137,7 +136,7 @@ class Deploy:
             source_digest=draft.revision.digest,
             env=env,
             user=self.platform.account(self.request.project, self.request.environment),
-            limits=BuildLimits(time=BUILD_TIME),
+            limits=BuildLimits(time=self.platform.settings.build_time),
         )
         artifact = self.platform.builder.build(request, lambda line: self.progress.output(name, line), lambda: False)
         self.progress.write("built", service=name, cached=artifact.cached, seconds=artifact.seconds, runtime=artifact.runtime)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from homeport.deploys.platform import Platform
 from homeport.model.release import Release
 from homeport.store.deploys import DeployRow
+from homeport.store.instances import InstanceRow
 
 log = logging.getLogger("homeport.watch")
 
@@ -95,8 +96,15 @@ class Watch:
         limit = release.spec.watch.max_crashes if release.spec.watch.max_crashes is not None else MAX_CRASHES
         for instance in self.platform.store.instances.list(row.project, row.environment, number=release.number):
             if instance.crashes > limit:
-                return Verdict(True, f"{instance.service} ended {instance.crashes} times: {instance.detail}")
+                times = "once" if instance.crashes == 1 else f"{instance.crashes} times"
+                return Verdict(True, f"{instance.service} ended {times}: {instance.detail or self._last_end(instance)}".rstrip(": ."))
         return self._judge_answers(row, release, now)
+
+    def _last_end(self, instance: InstanceRow) -> str:
+        """How an instance ended last; its row forgets that once it is well again."""
+        events = self.platform.store.events.list(instance.project, instance.environment, limit=200)
+        texts = [event.text for event in events if event.kind == "instance.ended" and event.subject == instance.id]
+        return texts[-1].removeprefix(f"{instance.id}: ") if texts else ""
 
     def _judge_answers(self, row: DeployRow, release: Release, now: datetime) -> Verdict:
         allowed = release.spec.watch.max_error_ratio if release.spec.watch.max_error_ratio is not None else MAX_ERROR_RATIO
