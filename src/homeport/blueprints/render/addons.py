@@ -70,6 +70,7 @@ def read_database(view: View, context: Context, into: Resources) -> None:
     availability = view.view("highAvailability").flag("enabled", False)
     if availability:
         view.approximated("highAvailability", reason="a streaming replica is kept beside the primary; it is promoted by hand")
+    older = view.text("previewEnvironmentPlan", reason="the older name of previewPlan")
     version = view.text("postgresMajorVersion")
     if version and not re.fullmatch(r"\d{1,2}(\.\d+)?", version):
         view.problem("postgresMajorVersion", f"{version[:40]!r} is no version of PostgreSQL", fix='Write `postgresMajorVersion: "16"`.')
@@ -78,7 +79,7 @@ def read_database(view: View, context: Context, into: Resources) -> None:
     into.addons[name] = Postgres(
         title=Names.title(title, name),
         plan=view.text("plan", reason=PLAN).lower(),
-        preview_plan=view.text("previewPlan") or view.text("previewEnvironmentPlan"),
+        preview_plan=(view.text("previewPlan") or older).lower(),
         version=version,
         database=view.text("databaseName"),
         user=view.text("user"),

@@ -195,7 +195,8 @@ def _previews(view: View) -> PreviewOptions:
         enabled = view.flag(old, reason="the older name of previews.generation")
         if enabled is not None and not generation:
             generation = "automatic" if enabled else "off"
-    plan = inner.text("plan") or view.text("previewPlan")
+    older = view.text("previewPlan", reason="the older name of previews.plan")
+    plan = (inner.text("plan") or older).lower()
     expire = inner.integer("expireAfterDays", low=1)
     return PreviewOptions(
         generation=cast("Literal['', 'off', 'manual', 'automatic']", generation),
