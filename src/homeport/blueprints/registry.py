@@ -54,7 +54,7 @@ DIALECTS: dict[str, Entry] = {
     "appjson": Entry("appjson", "AppJsonReader", "AppJsonWriter", "Heroku (`app.json`)", ("app.json",)),
     "compose": Entry("compose", "ComposeReader", "ComposeWriter", "Compose (`compose.yaml`, `docker-compose.yml`)", ("*compose*.y*ml",)),
     "procfile": Entry("procfile", "ProcfileReader", "ProcfileWriter", "Heroku (`Procfile`)", ("Procfile*",)),
-    "kubernetes": Entry("kubernetes", "", "KubernetesWriter", "Kubernetes manifests"),
+    "kubernetes": Entry("kubernetes", "KubernetesReader", "KubernetesWriter", "Kubernetes manifests", ("kubernetes.y*ml", "k8s.y*ml")),
     "cloudrun": Entry(
         "cloudrun", "CloudRunReader", "CloudRunWriter", "Cloud Run (Knative `service.yaml`)", ("service*.y*ml", "*cloudrun*", "*cloud-run*")
     ),
