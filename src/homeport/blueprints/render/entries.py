@@ -254,7 +254,7 @@ class Entries:
         if value.kind == "template" and all(isinstance(part, PlainValue) for part in value.parts):
             return {"value": "".join(part.value for part in value.parts if isinstance(part, PlainValue))}
         said = {"template": "text with references in it", "group": "one key of a group", "host": "a variable of whoever deploys"}
-        self.lose(at, f"Render cannot say {said[value.kind]}; its value is asked for")
+        self.lose(at, f"Render cannot say {said.get(value.kind, value.kind)}; its value is asked for")
         return asked
 
     def _from_addon(self, at: str, addon: str, wanted: str) -> dict[str, Any] | None:
