@@ -129,7 +129,7 @@ def _rules(live: Live, name: str, main: EdgeAction, held: dict[str, Target]) -> 
     for route in live.release.spec.routes:
         if route.service == name:
             action = _action(live, route, main, held)
-            pattern = edge_pattern(route.match)
+            pattern = edge_pattern(route.match, capturing=_uses_captures(action))
             if action is not None and pattern is not None:
                 path, syntax = pattern
                 headers = _headers_for(live.release, name, path)
@@ -188,8 +188,14 @@ def _headers_for(release: Release, name: str, path: str) -> dict[str, str]:
 _PARAM = re.compile(r":([A-Za-z_][A-Za-z0-9_]*)(\*|\+|\?)?")
 
 
-def edge_pattern(match: Match) -> tuple[str, str] | None:
-    """A match as the edge's path and syntax; None when the edge has no form for it."""
+def _uses_captures(action: EdgeAction | None) -> bool:
+    """Whether the destination holds parts of the request's path."""
+    to = action.to if isinstance(action, RedirectTo) else action.rewrite if isinstance(action, Upstream) else ""
+    return "$" in (to or "")
+
+
+def edge_pattern(match: Match, *, capturing: bool = False) -> tuple[str, str] | None:
+    """A match as the edge's path and syntax; None when the edge has no form for it. `capturing`: parts of the path are needed."""
     path = match.path or "/"
     if match.syntax in ("prefix", "exact"):
         return path, match.syntax
@@ -198,10 +204,10 @@ def edge_pattern(match: Match) -> tuple[str, str] | None:
     if match.syntax == "glob":
         if "*" not in path and ":" not in path:
             return path, "exact"
-        if path in ("/*", "*"):
+        if path in ("/*", "*") and not capturing:
             return "/", "prefix"
         head = path[:-1]
-        if path.endswith("/*") and "*" not in head and ":" not in head:
+        if not capturing and path.endswith("/*") and "*" not in head and ":" not in head:
             return head, "prefix"
         return "^" + _PARAM.sub(
             lambda m: f"(?<{m[1]}>[^/]+)", re.escape(path).replace(r"\*", "(?<splat>.*)").replace("\\:", ":")
@@ -210,7 +216,7 @@ def edge_pattern(match: Match) -> tuple[str, str] | None:
         return None
     if not _PARAM.search(path):
         return path, "exact"
-    if (whole := re.fullmatch(r"(/[^:*]*)/:[A-Za-z_]\w*\*", path)) is not None:
+    if not capturing and (whole := re.fullmatch(r"(/[^:*]*)/:[A-Za-z_]\w*\*", path)) is not None:
         return whole[1] + "/", "prefix"
     return "^" + _PARAM.sub(lambda m: f"(?<{m[1]}>{'.*' if m[2] == '*' else '.+' if m[2] == '+' else '[^/]+'})", path) + "$", "regex"
 

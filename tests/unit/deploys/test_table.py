@@ -97,6 +97,22 @@ def test_patterns_of_the_dialects_become_patterns_of_the_edge(match: Match, want
     assert edge_pattern(match) == wanted
 
 
+@pytest.mark.parametrize(
+    ("match", "to", "pattern"),
+    [
+        (Match(path="/blog/*", syntax="glob"), "/news/:splat", r"^/blog/(?<splat>.*)$"),
+        (Match(path="/*", syntax="glob"), "https://example.com/:splat", r"^/(?<splat>.*)$"),
+        (Match(path="/docs/:path*", syntax="params"), "/guide/:path*", r"^/docs/(?<path>.*)$"),
+    ],
+)
+def test_what_a_destination_uses_is_captured(match: Match, to: str, pattern: str) -> None:
+    """A path that could be a prefix is a pattern with a capture when the destination needs the rest of it."""
+    routes = [{"service": "site", "match": match.model_dump(), "action": {"kind": "redirect", "to": to, "status": 301}}]
+    first = table(release({"site": {"kind": "static"}}, routes=routes)).sites[0].routes[0]
+    assert (first.path, first.syntax) == (pattern, "regex")
+    assert isinstance(first.action, RedirectTo) and "$" in first.action.to
+
+
 def test_parameters_in_destinations_become_captures() -> None:
     """`:slug` is a capture; the `:` of a scheme or port is not."""
     assert captures("/posts/:slug") == "/posts/$slug"
