@@ -18,7 +18,7 @@ from homeport.cli.where import find_project, path_of
 if TYPE_CHECKING:
     from homeport.model.reading import Written
 
-Target = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; a folder when the dialect has several files.")]
+Target = Annotated[Path | None, typer.Option("--output", "-o", help="File to write, the others of the dialect beside it; or a folder.")]
 Dialect = Annotated[str, typer.Option("--to", help="Dialect to write: homeport, render, compose, …", show_default=False)]
 
 
@@ -167,6 +167,8 @@ def _deliver(written: Written, output: Path | None, *, json: bool) -> None:
 def _places(written: Written, output: Path) -> dict[Path, str]:
     if len(written.files) == 1 and not output.is_dir():
         return {output: next(iter(written.files.values()))}
+    if output.name in written.files and not output.is_dir():
+        return {output.parent / name: text for name, text in written.files.items()}
     if output.is_file():
         raise usage(f"{written.dialect} is written as {len(written.files)} files, and {output} is one.", "Name a folder with --output.")
     return {output / name: text for name, text in written.files.items()}

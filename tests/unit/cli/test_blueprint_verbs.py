@@ -133,6 +133,8 @@ def test_convert_needs_a_folder_for_several_files(shop: Path) -> None:
     (shop / "taken").write_text("")
     assert refused("convert", shop, "--to", "appjson", "-o", shop / "taken")["code"] == "usage"
     assert run("convert", shop, "--to", "appjson", "-o", shop / "heroku").exit_code == 0
+    assert run("convert", shop, "--to", "appjson", "-o", shop / "app.json").exit_code == 0
+    assert (shop / "Procfile").is_file() and (shop / "heroku" / "Procfile").is_file()
 
 
 def test_init_writes_what_the_files_say(shop: Path) -> None:
