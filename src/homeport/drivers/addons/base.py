@@ -68,6 +68,8 @@ class Provisioned(Frozen):
     folder: Path
     credentials: dict[str, Credentials] = Field(default={}, repr=False)
     """By consumer; the owner's own under the empty name."""
+    replicas: tuple[str, ...] = ()
+    """`host:port` of each read replica; credentials are those of the primary."""
     notes: tuple[str, ...] = ()
 
 

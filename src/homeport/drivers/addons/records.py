@@ -48,6 +48,7 @@ class Record(Frozen):
     """`bundled` or `system`: whose programs serve it."""
     data: str = ""
     """Name of the data folder in use."""
+    replica_ports: tuple[int, ...] = ()
     slots: dict[str, str] = {}
     """By consumer, which of its two logins is the newer: `a` or `b`."""
 
@@ -160,7 +161,7 @@ def choose_address(home: Path, slug: str, usual: int, *, host: str = "", port: i
 
     Call with `.addresses.lock` held, and write the record before letting go.
     """
-    taken = [(found.host, found.port) for found in records(home) if found.id.slug != slug]
+    taken = [(found.host, number) for found in records(home) if found.id.slug != slug for number in (found.port, *found.replica_ports)]
     host = host or _address(slug, {address for address, _ in taken})
     if port:
         return host, port

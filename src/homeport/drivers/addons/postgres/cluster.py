@@ -1,6 +1,6 @@
 """One cluster on disk: its data, its configuration, its tools, and the way in over its socket.
 
-`data-<major>/` is the cluster, `run/` has the socket, `archive/` the finished WAL segments, `replicas/<n>/` the read replicas.
+`data-<major>/` is the cluster, `run/` has the socket, `archive-<major>/` the finished WAL segments, `replicas/<n>/` the read replicas.
 The server's folder is its data folder, so everything it needs is named relative to that: the home may be moved.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -29,7 +28,6 @@ from homeport.model.addon import Postgres
 
 TOOL_TIMEOUT = 600.0
 """Seconds initdb and its like may take."""
-ARCHIVE_COMMAND = '/bin/sh ../archive.sh "%p" "%f" ../archive'
 
 
 class Cluster:
@@ -57,7 +55,11 @@ class Cluster:
 
     @property
     def archive(self) -> Path:
-        return self.place.folder / "archive"
+        """Finished WAL segments; those of another major version are in a folder of their own, since they belong to another history."""
+        return self.place.folder / f"archive-{self.engine.major}"
+
+    def replica(self, number: int) -> Path:
+        return self.place.folder / "replicas" / str(number)
 
     def with_record(self, record: Record) -> Cluster:
         return Cluster(self.place, record, self.engine, self.server, self.group)
@@ -67,7 +69,7 @@ class Cluster:
     def make_folders(self) -> None:
         user = self.record.user
         self.place.make("run", user)
-        self.place.make("archive", user)
+        self.place.make(self.archive.name, user)
         script = self.place.folder / "archive.sh"
         wanted = (resources.files("homeport.drivers.addons.postgres") / "archive.sh").read_bytes()
         if not script.exists() or script.read_bytes() != wanted:
@@ -98,29 +100,32 @@ class Cluster:
 
     def configure(self) -> bool:
         """Write the configuration; whether something changed."""
-        definition = self.definition
-        allowed = [rule.source for rule in definition.ip_allow_list or ()]
+        return self.write_conf(self.tuning())
+
+    def tuning(self) -> settings.Tuning:
+        return settings.Tuning(
+            major=self.engine.major,
+            memory=plan_memory(self.definition),
+            host=self.record.host,
+            port=self.record.port,
+            archive=f'/bin/sh ../archive.sh "%p" "%f" ../{self.archive.name}',
+            name=self.place.id.slug,
+            parameters=self.definition.parameters,
+            replicas=self.definition.replicas,
+        )
+
+    def write_conf(self, tuning: settings.Tuning, data: Path | None = None) -> bool:
         accounts = ["root" if os.geteuid() == 0 else account_name(os.geteuid())]
         if self.record.user is not None:
             accounts.append(account_name(self.record.user))
-        tuning = settings.Tuning(
-            major=self.engine.major,
-            memory=plan_memory(definition),
-            host=self.record.host,
-            port=self.record.port,
-            archive=ARCHIVE_COMMAND,
-            name=self.place.id.slug,
-            parameters=definition.parameters,
-            replicas=definition.replicas,
-        )
         wanted = {
             "postgresql.conf": settings.conf(tuning),
-            "pg_hba.conf": settings.hba(allowed, tls=self.engine.tls) if self.engine.tls else settings.hba(),
+            "pg_hba.conf": settings.hba(),
             "pg_ident.conf": settings.ident(accounts),
         }
         changed = False
         for name, text in wanted.items():
-            changed |= self.write(self.data / name, text)
+            changed |= self.write((data or self.data) / name, text)
         return changed
 
     def write(self, file: Path, text: str) -> bool:
@@ -152,27 +157,30 @@ class Cluster:
     # -- the way in ------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def admin(self, database: str = "postgres", *, run: Path | None = None) -> Iterator[roles.Admin]:
-        """A connection as the superuser. Raises psycopg.OperationalError while the server does not answer."""
+    def admin(self, database: str = "postgres", *, run: Path | None = None, port: int = 0) -> Iterator[roles.Admin]:
+        """A connection as the superuser, to a replica when its `run` and `port` are given.
+
+        Raises psycopg.OperationalError while the server does not answer.
+        """
         with (
             socket_host(run or self.run) as host,
             psycopg.connect(
-                host=host, port=self.record.port, user=settings.ADMIN, dbname=database, autocommit=True, connect_timeout=10,
+                host=host, port=port or self.record.port, user=settings.ADMIN, dbname=database, autocommit=True, connect_timeout=10,
                 application_name="homeport",
             ) as connection,
         ):  # fmt: skip
             yield connection
 
-    def answers(self) -> bool:
+    def answers(self, *, data: Path | None = None, run: Path | None = None, port: int = 0) -> bool:
         """Whether it takes connections: asked only once it says so itself, since each early try is a line in its log."""
         try:
-            status = (self.data / "postmaster.pid").read_text().splitlines()[7].strip()
+            status = ((data or self.data) / "postmaster.pid").read_text().splitlines()[7].strip()
         except (OSError, IndexError):
             return False
         if status not in ("ready", "standby"):
             return False
         try:
-            with self.admin():
+            with self.admin(run=run, port=port):
                 return True
         except psycopg.OperationalError:
             return False
@@ -195,13 +203,3 @@ class Cluster:
 
 def data_name(major: int) -> str:
     return f"data-{major}"
-
-
-def copy_owned(source: Path, target: Path, user: int | None) -> None:
-    """A copy of a tree that belongs to `user`, private; `target` must not exist."""
-    shutil.copytree(source, target, symlinks=True)
-    target.chmod(0o700)
-    if user is not None:
-        from homeport.drivers.files import give
-
-        give(target, user)

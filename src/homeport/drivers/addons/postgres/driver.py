@@ -15,12 +15,12 @@ from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.keeping import ServerDriver
-from homeport.drivers.addons.postgres import backups, figures, roles, settings, upgrades
+from homeport.drivers.addons.postgres import backups, figures, replicas, roles, settings, upgrades
 from homeport.drivers.addons.postgres.backups import Recovery
 from homeport.drivers.addons.postgres.cluster import Cluster, data_name
 from homeport.drivers.addons.postgres.engines import Engine, Engines, major_of
 from homeport.drivers.addons.records import Place, Record
-from homeport.drivers.addons.servers import Command
+from homeport.drivers.addons.servers import Command, Server
 from homeport.drivers.files import locked, remove_tree
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Postgres
@@ -73,6 +73,8 @@ class PostgresDriver(ServerDriver):
             self._at("roles")
             slots = self._roles(cluster, request)
             cluster = cluster.with_record(place.write(cluster.record.model_copy(update={"slots": {**cluster.record.slots, **slots}})))
+            self._at("replicas")
+            cluster = self._replicate(cluster)
             self._at("done")
             return self._provisioned(cluster, request.passwords)
 
@@ -124,6 +126,26 @@ class PostgresDriver(ServerDriver):
             roles.ensure_extensions(admin, sorted(extensions))
         return slots
 
+    def _replicate(self, cluster: Cluster) -> Cluster:
+        """As many read replicas as are asked for."""
+        wanted = cluster.definition.replicas
+        for replica in self._replicas(cluster)[wanted:]:
+            replica.remove()
+        with locked(cluster.place.addons / ".addresses.lock"):
+            ports = replicas.ports(self.home, cluster.record, wanted)
+            cluster = cluster.with_record(cluster.place.write(cluster.record.model_copy(update={"replica_ports": ports})))
+        for replica in self._replicas(cluster):
+            replica.ensure()
+        return cluster
+
+    def _replicas(self, cluster: Cluster) -> list[replicas.Replica]:
+        return [
+            replicas.Replica(
+                cluster, number, Server(f"{cluster.id.slug} replica {number}", cluster.replica(number) / "server", self._keeper)
+            )
+            for number in range(len(cluster.record.replica_ports))
+        ]
+
     def _provisioned(self, cluster: Cluster, passwords: dict[str, str]) -> Provisioned:
         record = cluster.record
         found = roles.layout(record.id.name, cluster.definition)
@@ -144,6 +166,7 @@ class PostgresDriver(ServerDriver):
             socket=str(cluster.run / f".s.PGSQL.{record.port}"),
             folder=cluster.place.folder,
             credentials=credentials,
+            replicas=tuple(f"{record.host}:{port}" for port in record.replica_ports),
             notes=tuple(notes),
         )
 
@@ -303,6 +326,17 @@ class PostgresDriver(ServerDriver):
     def run(self, cluster: Cluster) -> None:
         """Start a cluster's servers and wait until they answer."""
         self._start(cluster.place, cluster.record)
+
+    def _servers(self, place: Place, record: Record) -> list[Server]:
+        if not record.replica_ports:
+            return [self._server(place)]
+        return [self._server(place), *(replica.server for replica in self._replicas(self._cluster(place, record)))]
+
+    def _start(self, place: Place, record: Record) -> None:
+        super()._start(place, record)
+        if record.replica_ports:
+            for replica in self._replicas(self._cluster(place, record)):
+                replica.ensure()
 
     def _command(self, place: Place, record: Record) -> Command:
         return self._cluster(place, record).command()

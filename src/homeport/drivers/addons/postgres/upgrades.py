@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -11,6 +12,7 @@ import psycopg
 from homeport.drivers.addons.errors import AddOnFailed, UpgradeFailed
 from homeport.drivers.addons.postgres.cluster import Cluster, data_name
 from homeport.drivers.addons.postgres.engines import Engine
+from homeport.drivers.addons.postgres.settings import ADMIN
 from homeport.drivers.files import remove_tree
 from homeport.model.addon import Postgres
 from homeport.model.errors import HomeportError
@@ -37,10 +39,11 @@ def upgrade(driver: PostgresDriver, old: Cluster, engine: Engine, definition: Po
         driver.halt(old)
         driver.step("initialise")
         new.initialise()
+        new.configure()
         driver.step("upgrade")
         _pg_upgrade(old, new)
-        new.configure()
         driver.step("record")
+        new.make_folders()
         place.write(new.record)
         driver.step("start")
         driver.run(new)
@@ -49,34 +52,38 @@ def upgrade(driver: PostgresDriver, old: Cluster, engine: Engine, definition: Po
         driver.halt(new)
         place.write(before)
         remove_tree(new.data)
+        remove_tree(new.archive)
         driver.run(old)
         why = error.why if isinstance(error, HomeportError) else str(error)
         raise UpgradeFailed(slug=place.id.slug, why=why, tail=getattr(error, "tail", ())) from error
     driver.step("done")
-    _keep_aside(old, engine.major)
+    _forget_older(old, new)
     return new
 
 
 def _pg_upgrade(old: Cluster, new: Cluster) -> None:
-    """The new cluster listens to nobody but pg_upgrade: its socket is in a folder of the account's own."""
+    """The two clusters listen to nobody but pg_upgrade: their socket is in a folder of the account's own, short enough for its address."""
     work = old.place.make("upgrade", old.record.user)
     options = "-c listen_addresses='' -c archive_mode=off -c shared_preload_libraries=''"
-    done = new.tool(
-        ["pg_upgrade", "--old-bindir", str(old.engine.bin), "--new-bindir", str(new.engine.bin), "--old-datadir", str(old.data),
-         "--new-datadir", str(new.data), "--username", "homeport_admin", "--socketdir", "/proc/self/cwd", "--old-options", options,
-         "--new-options", options, "--jobs", str(os.cpu_count() or 1), "--copy"],
-        cwd=work,
-        timeout=TIMEOUT,
-    )  # fmt: skip
-    if done.code != 0:
-        raise AddOnFailed(
-            name=old.id.name, why=f"pg_upgrade did not accept the cluster: {_last(done.output)}.", tail=done.output.splitlines()[-20:]
-        )
+    with tempfile.TemporaryDirectory(prefix="homeport-upgrade-") as sockets:
+        if old.record.user is not None:
+            os.chown(sockets, old.record.user, old.record.user)
+        done = new.tool(
+            ["pg_upgrade", "--old-bindir", str(old.engine.bin), "--new-bindir", str(new.engine.bin), "--old-datadir", str(old.data),
+             "--new-datadir", str(new.data), "--username", ADMIN, "--socketdir", sockets, "--old-options", options,
+             "--new-options", options, "--jobs", str(os.cpu_count() or 1), "--copy"],
+            cwd=work,
+            timeout=TIMEOUT,
+        )  # fmt: skip
     remove_tree(work)
+    if done.code != 0:
+        tail = done.output.splitlines()[-20:]
+        raise AddOnFailed(name=old.id.name, why=f"pg_upgrade did not accept the cluster: {_reason(done.output)}.", tail=tail)
 
 
-def _last(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+def _reason(output: str) -> str:
+    """The line that says most: the last before the closing remark."""
+    lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith("Failure, exiting")]
     return lines[-1].rstrip(".") if lines else "it said nothing"
 
 
@@ -105,13 +112,9 @@ def _check(new: Cluster, wanted: dict[str, dict[str, int]]) -> None:
             admin.execute("ANALYZE")
 
 
-def _keep_aside(old: Cluster, major: int) -> None:
-    """The old data, and the archive that belongs to it, stay beside the new ones until the next upgrade."""
-    archive = old.archive
-    aside = archive.with_name(f"archive-{old.engine.major}")
-    remove_tree(aside)
-    archive.rename(aside)
-    old.make_folders()
-    for other in old.place.folder.glob("data-*"):
-        if other.name not in (old.data.name, data_name(major)):
-            remove_tree(other)
+def _forget_older(old: Cluster, new: Cluster) -> None:
+    """The data before the upgrade, and its archive, stay beside the new ones until the next upgrade."""
+    kept = {old.data.name, old.archive.name, new.data.name, new.archive.name}
+    for folder in [*old.place.folder.glob("data-*"), *old.place.folder.glob("archive-*")]:
+        if folder.name not in kept:
+            remove_tree(folder)
