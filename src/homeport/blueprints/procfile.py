@@ -19,6 +19,7 @@ from homeport.model.service import Hook, Scale, Service, WebService, WorkerServi
 from homeport.model.spec import Spec
 
 _LINE = re.compile(r"^([A-Za-z0-9_.\-]+)\s*:(?:\s*$|\s+(?=\S)|(?=[^\s:/]))(.*)$")
+_NAME = re.compile(r"^[A-Za-z0-9_.\-]+$")
 MAX_PROCESSES = 200
 MAX_PROBLEMS = 20
 ONE_OFF = frozenset({"console", "shell", "migrate", "createsuperuser", "seed", "test", "tests", "debug", "rake", "setup", "init"})
@@ -115,6 +116,12 @@ def _attach_release(services: dict[str, Service], release: str, warnings: list[s
     services[owner] = services[owner].model_copy(update={"release_command": Hook(command=release)})
 
 
+def _process_name(name: str, title: str) -> str:
+    """What a process that is not the web process is called; `web` and `release` mean something else."""
+    process = title if _NAME.match(title) else name
+    return f"{process}-worker" if slug(process) in ("web", "release") else process
+
+
 class ProcfileWriter:
     """Writes process types and the release command; a Procfile can say no more."""
 
@@ -125,6 +132,7 @@ class ProcfileWriter:
         losses: list[Loss] = []
         renamed: dict[str, str] = {}
         release = ""
+        taken: set[str] = set()
         web = next((n for n, s in spec.services.items() if s.kind == "web" and n == "web"), None)
         web = web or next((n for n, s in spec.services.items() if s.kind == "web"), None)
         for name, service in spec.services.items():
@@ -139,9 +147,14 @@ class ProcfileWriter:
                 why = "a Procfile needs a start command" if not command else "a Procfile holds a command on one line"
                 losses.append(Loss(path=f"services.{name}.command", reason=why))
                 continue
-            process = "web" if name == web else service.title or name
-            if name == web and name != "web":
-                renamed[name] = "web"
+            process = "web" if name == web else _process_name(name, service.title)
+            there = "web" if name == web else slug(process)
+            if there in taken:
+                losses.append(Loss(path=f"services.{name}", reason=f"another process is called {process} already"))
+                continue
+            taken.add(there)
+            if there != name:
+                renamed[name] = there
             lines.append(f"{process}: {command}")
         if release:
             lines.insert(0, f"release: {release}")

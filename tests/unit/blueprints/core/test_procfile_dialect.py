@@ -105,3 +105,14 @@ def test_commands_that_listen_and_comments() -> None:
     assert seems_to_listen("gunicorn app:app") and not seems_to_listen("python bot.py")
     assert without_comment("echo 'a # b' # c") == "echo 'a # b'"
     assert without_comment("echo a#b") == "echo a#b"
+
+
+def test_names_that_a_procfile_gives_a_meaning_are_renamed() -> None:
+    """A worker called web or release gets another process name, and comes back under its own."""
+    spec = Spec(
+        name="shop",
+        services={"web": WorkerService(command="a"), "api": WebService(command="b"), "x": WorkerService(title="A b", command="c")},
+    )
+    written = ProcfileWriter().write(spec)
+    assert written.files["Procfile"] == "web-worker: a\nweb: b\nx: c\n"
+    assert written.renamed == {"web": "web-worker", "api": "web"}
