@@ -1,7 +1,7 @@
 """Reads the command lines that users write for builds: which parts install dependencies, which are programs to run.
 
 A line is cut at `&&` (and at line ends) only when every part is a plain command, that is, words and quotes; anything with further
-shell syntax goes to /bin/sh whole. See docs/adr/build-commands.md.
+shell syntax goes to /bin/sh whole. See docs/adr/0006-build-commands.md.
 """
 
 from __future__ import annotations

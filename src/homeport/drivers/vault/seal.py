@@ -4,7 +4,7 @@ The associated data names the data key and the value's place (project, environme
 (NIST SP 800-38D authenticates it with the text). What does not open is an error, never an empty string.
 
 `vault.json` holds the wrapped data keys. It is one file that is replaced at once, so at every moment exactly one vault key opens it:
-that is what makes changing the key safe against a crash. Why there are two levels: `docs/adr/vault-keys.md`.
+that is what makes changing the key safe against a crash. Why there are two levels: `docs/adr/0010-vault-keys.md`.
 """
 
 from __future__ import annotations
