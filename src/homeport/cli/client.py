@@ -146,6 +146,12 @@ class Client:
             return {}
         return found
 
+    def wait_until_gone(self) -> None:
+        """Wait for the control plane to end, after it was told to."""
+        pid, until = int(self.facts().get("pid", 0)), time.monotonic() + START_WITHIN
+        while pid and Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+
     def _address(self) -> tuple[str, int]:
         api = str(self.facts().get("api", "")).removeprefix("http://")
         host, _, port = api.rpartition(":")

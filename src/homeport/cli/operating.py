@@ -49,6 +49,7 @@ def serve(edge_port: EdgePort = None) -> None:
 def down(json: Json = False) -> None:
     client = Client()
     found = client.call("POST", "/api/v1/down", {}, timeout=300)
+    client.wait_until_gone()
     if json:
         show.as_json(found)
     else:

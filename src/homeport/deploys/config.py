@@ -13,6 +13,7 @@ from homeport.deploys.secrets import SecretBook, SecretsMissing
 from homeport.model.env import (
     Env,
     EnvValue,
+    ExternalValue,
     FromAddOn,
     FromGroup,
     FromService,
@@ -26,6 +27,7 @@ from homeport.model.errors import HomeportError
 from homeport.model.release import PinnedSecret, Release
 from homeport.model.service import Service
 from homeport.model.spec import Spec
+from homeport.store.secrets import SecretRow
 
 MAX_REFERENCES = 16
 """How deep references may refer to references."""
@@ -55,11 +57,42 @@ class Pins:
     """`service/KEY` that is optional and not set."""
 
 
-def pin(spec: Spec, services: Iterable[str], book: SecretBook, project: str, environment: str) -> Pins:
-    """Pin every vault entry that these services need, generating what is generated.
+Fetch = Callable[[ExternalValue], str]
+"""Reads a value of an outside store."""
 
-    Raises SecretsMissing with all that is required and not set.
+
+def pin(spec: Spec, services: Iterable[str], book: SecretBook, project: str, environment: str, *, fetch: Fetch | None = None) -> Pins:
+    """Pin every vault entry that these services need, generating what is generated and fetching what outside stores keep.
+
+    Raises SecretsMissing with all that is required and not set, and what `fetch` raises.
     """
+    services = list(services)
+    if fetch is not None:
+        _take_over(spec, services, book, project, environment, fetch)
+    return _select(spec, services, book, project, environment, dry=False)
+
+
+def preview(spec: Spec, services: Iterable[str], book: SecretBook, project: str, environment: str) -> Pins:
+    """What `pin` would choose, as far as it is known: nothing is generated, fetched or missed."""
+    return _select(spec, list(services), book, project, environment, dry=True)
+
+
+def _take_over(spec: Spec, services: list[str], book: SecretBook, project: str, environment: str, fetch: Fetch) -> None:
+    """Seal what outside stores keep as new versions; a value that a person set for the same variable stays above it."""
+    known = book.names(project, environment)
+    fetched: set[str] = set()
+    for name in services:
+        for key, value in declared(spec, spec.services[name]).items():
+            for entry, inner in _vault_entries(spec, name, key, value):
+                bare = entry.rpartition("/")[2]
+                by_hand = any(known[e].source != "external" for e in (entry, bare, f"{name}/{bare}") if e in known)
+                if isinstance(inner, ExternalValue) and entry not in fetched and not by_hand:
+                    fetched.add(entry)
+                    note = f"{inner.store}: {inner.path}" + (f"#{inner.key}" if inner.key else "")
+                    book.set(project, environment, entry, fetch(inner), by="homeport", source="external", note=note)
+
+
+def _select(spec: Spec, services: list[str], book: SecretBook, project: str, environment: str, *, dry: bool) -> Pins:
     known = book.names(project, environment)
     owned = _owned_keys(spec)
     pins, missing = Pins(), {}
@@ -72,23 +105,31 @@ def pin(spec: Spec, services: Iterable[str], book: SecretBook, project: str, env
                 scoped = f"{name}/{entry}"
                 found = scoped if scoped in known else entry if entry in known else ""
                 if isinstance(inner, GeneratedValue) and not found:
+                    if dry:
+                        continue
                     version = book.generate(project, environment, entry, inner)
                     mine[entry] = PinnedSecret(name=entry, version=version)
                 elif found:
                     mine[entry] = PinnedSecret(name=found, version=known[found].version)
-                elif isinstance(inner, SecretValue) and inner.default is None and inner.required:
+                elif isinstance(inner, ExternalValue) or (isinstance(inner, SecretValue) and inner.default is None and inner.required):
                     missing[entry] = inner.description
                 elif isinstance(inner, SecretValue) and inner.default is None:
                     pins.unset_optional.append(scoped)
-        for entry, row in known.items():
+        for entry, row in sorted(known.items(), key=_strength):
             scope, _, key = entry.rpartition("/")
             applies = scope == name or (not scope and (key in variables or key not in owned))
             if applies and key not in mine and "/" not in key:
                 mine[key] = PinnedSecret(name=entry, version=row.version)
         pins.by_service[name] = mine
-    if missing:
+    if missing and not dry:
         raise SecretsMissing(missing, environment)
     return pins
+
+
+def _strength(item: tuple[str, SecretRow]) -> tuple[bool, bool, str]:
+    """Sorts values for the same variable: set by a person before made or fetched, of one service before of all."""
+    entry, row = item
+    return row.source in ("generated", "external"), "/" not in entry, entry
 
 
 def _owned_keys(spec: Spec) -> set[str]:
@@ -103,8 +144,8 @@ def _vault_entries(spec: Spec, service: str, key: str, value: EnvValue) -> list[
         return [(value.name or key, value)]
     if isinstance(value, HostValue):
         return [(value.name, SecretValue(required=False, default=value.default or ""))]
-    if isinstance(value, GeneratedValue):
-        if value.scope:
+    if isinstance(value, GeneratedValue | ExternalValue):
+        if isinstance(value, GeneratedValue) and value.scope:
             return [(value.scope, value)]
         in_group = any(key in spec.env_groups[g].env for g in spec.services[service].env_groups if g in spec.env_groups)
         own = key in spec.services[service].env
@@ -159,7 +200,7 @@ class _Resolver:
             raise _broken(service, key, "it refers to itself through other variables")
         if isinstance(value, PlainValue):
             return value.value
-        if isinstance(value, SecretValue | GeneratedValue | HostValue):
+        if isinstance(value, SecretValue | GeneratedValue | HostValue | ExternalValue):
             return self._vault(service, key, value)
         if isinstance(value, FromService):
             return self._from_service(service, key, value, depth)
@@ -175,7 +216,7 @@ class _Resolver:
             return self.value(service, value.key, group.env[value.key], depth + 1)
         return "".join(self.value(service, f"{key}.{number}", part, depth + 1) or "" for number, part in enumerate(value.parts))
 
-    def _vault(self, service: str, key: str, value: SecretValue | GeneratedValue | HostValue) -> str | None:
+    def _vault(self, service: str, key: str, value: SecretValue | GeneratedValue | HostValue | ExternalValue) -> str | None:
         pins = self.release.secrets.get(service, {})
         for entry, _ in _vault_entries(self.release.spec, service, key, value):
             if (pinned := pins.get(entry)) is not None:

@@ -129,7 +129,8 @@ def instances_of(name: str, service: Service, scale: Mapping[str, int]) -> int:
     wanted = scale.get(name, service.scale.instances)
     if service.scale.min is not None and name not in scale:
         wanted = max(wanted, service.scale.min)
-    return 1 if wanted > 1 and any(d.kind == "volume" and not d.read_only for d in service.disks) else wanted
+    alone = any(d.kind == "volume" and not d.read_only for d in service.disks) or service.rollout.strategy == "hold"
+    return min(wanted, 1) if alone else wanted
 
 
 def _plan_service(name: str, service: Service, old: Spec | None, scale: Mapping[str, int]) -> ServicePlan:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.deploys.addons import AddOnBook
+from homeport.deploys.audit import AuditLog
 from homeport.deploys.config import Surroundings, environment_of
 from homeport.deploys.plan import instances_of, strategy_of
 from homeport.deploys.progress import ProgressLogs
@@ -103,7 +104,8 @@ class Platform:
         port = 0
         if isinstance(definition, Listening):
             ports = self._ports()
-            port = int(self.store.ledger.assign("port", id, lambda _: str(free_port(ports))))
+            insists = release.artifacts[service].port
+            port = insists or int(self.store.ledger.assign("port", id, lambda _: str(free_port(ports))))
         host = "127.0.0.1" if port else ""
         return InstanceRow(
             id, release.project, release.environment, service, release.number, ordinal, role, host, port, "new", 0, 0, "", None, None
@@ -360,7 +362,7 @@ def open_platform(
     """Open a home with the given drivers. Raises StoreUnavailable, VaultKeyMissing."""
     store = Store.open(settings.home, settings.database_url)
     key = KeySource(settings.home, given=settings.vault_key, command=settings.vault_key_command, environment=settings.vault_key_environment)
-    secrets = SecretBook(store, Sealer(settings.home, key))
+    secrets = SecretBook(store, Sealer(settings.home, key), AuditLog(store.audit, settings.home))
     return Platform(settings, store, runtime, edge, builder, secrets, addons(store, secrets), ProgressLogs(settings.home / "deploys"))
 
 

@@ -71,7 +71,7 @@ def _artifacts_in_use(platform: Platform) -> set[str]:
     used: set[str] = set()
     for row in platform.store.environments.all():
         for release in platform.store.releases.list(row.project, row.environment, limit=10_000):
-            used |= {Path(artifact.folder).name for artifact in release.release.artifacts.values()}
+            used |= {artifact.id for artifact in release.release.artifacts.values()}
     return used
 
 

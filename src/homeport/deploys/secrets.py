@@ -8,13 +8,16 @@ from __future__ import annotations
 import base64
 import secrets
 import string
+import threading
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Literal
 
 from sqlalchemy.exc import IntegrityError
 
+from homeport.deploys.audit import ITSELF, AuditLog, Caller
 from homeport.drivers.vault.seal import Sealer
 from homeport.model.env import GeneratedValue
 from homeport.model.errors import HomeportError
@@ -50,6 +53,12 @@ class EnvInvalid(HomeportError):
     code = "env-invalid"
 
 
+class VersionUnavailable(HomeportError):
+    """A version that is asked for is not there, or has no value."""
+
+    code = "secret-version-unavailable"
+
+
 @dataclass(frozen=True)
 class Change:
     """What setting a value did."""
@@ -60,41 +69,69 @@ class Change:
 
 
 class SecretBook:
-    """Reads and writes the sealed values of every environment."""
+    """Reads and writes the sealed values of every environment. What people read and write is audited, first."""
 
-    def __init__(self, store: Store, sealer: Sealer) -> None:
-        self.store, self.sealer = store, sealer
+    def __init__(self, store: Store, sealer: Sealer, audit: AuditLog | None = None) -> None:
+        self.store, self.sealer, self.audit = store, sealer, audit or AuditLog(store.audit)
+        self.writing = threading.RLock()
+        """Held from sealing a value until its row is written: while it is free, every sealed value is a row."""
 
-    def set(self, project: str, environment: str, name: str, value: str, *, by: str, source: str = "cli", note: str = "") -> Change:
-        """Set a value as a new version; an equal value changes nothing. Raises EnvInvalid."""
+    def set(
+        self,
+        project: str,
+        environment: str,
+        name: str,
+        value: str,
+        *,
+        by: str,
+        source: str = "cli",
+        note: str = "",
+        origin: str = "",
+    ) -> Change:
+        """Set a value as a new version; an equal value changes nothing. Raises EnvInvalid, AuditUnavailable."""
         _check(name, value)
-        current = self.store.secrets.current(project, environment).get(name)
-        if current is not None and self._open(current) == value:
-            return Change(name, current.version, changed=False)
-        while True:
-            version = self.store.secrets.next_version(project, environment, name)
-            sealed = self.sealer.seal(value, _place(project, environment, name, version))
-            row = SecretRow(project, environment, name, version, sealed, "enabled", source, datetime.now(UTC), by, note)
-            try:
-                self.store.secrets.add(row)
-            except IntegrityError:  # somebody else took the number at the same moment
-                continue
-            return Change(name, version, changed=True)
+        with self.writing:
+            current = self.store.secrets.current(project, environment).get(name)
+            if current is not None and self._open(current) == value:
+                return Change(name, current.version, changed=False)
+            while True:
+                version = self.store.secrets.next_version(project, environment, name)
+                place = _place(project, environment, name, version)
+                self.audit.write(Caller(by, origin), _VERBS.get(source, "set"), place)
+                sealed = self.sealer.seal(value, place)
+                row = SecretRow(project, environment, name, version, sealed, "enabled", source, datetime.now(UTC), by, note)
+                try:
+                    self.store.secrets.add(row)
+                except IntegrityError:  # somebody else took the number at the same moment
+                    continue
+                return Change(name, version, changed=True)
 
-    def unset(self, project: str, environment: str, name: str, *, by: str) -> bool:
-        """The name has no value from now on; releases that pinned one keep it. False when there was none."""
+    def unset(self, project: str, environment: str, name: str, *, by: str, origin: str = "") -> bool:
+        """The name has no value from now on; releases that pinned one keep it. False when there was none. Raises AuditUnavailable."""
         if name not in self.store.secrets.current(project, environment):
             return False
         version = self.store.secrets.next_version(project, environment, name)
+        self.audit.write(Caller(by, origin), "unset", _place(project, environment, name, version))
         self.store.secrets.add(unset_row(project, environment, name, version, by))
         return True
 
+    def disclose(self, project: str, environment: str, name: str, *, by: Caller, version: int | None = None) -> str | None:
+        """A value for a person; the look is written down first. None when there is none. Raises AuditUnavailable, SecretDoesNotOpen."""
+        row = self._row(project, environment, name, version)
+        if row is None or row.sealed is None:
+            return None
+        self.audit.write(by, "reveal", _place(project, environment, name, row.version))
+        return self._open(row)
+
+    def export(self, project: str, environment: str, *, by: Caller) -> dict[str, str]:
+        """Every value for a person, by name, without those of add-ons; written down first. Raises AuditUnavailable."""
+        rows = {name: row for name, row in self.names(project, environment).items() if not is_internal(name)}
+        self.audit.write(by, "export", f"{project}/{environment}: {', '.join(f'{n}@{r.version}' for n, r in rows.items())}")
+        return {name: self._open(row) for name, row in rows.items()}
+
     def reveal(self, project: str, environment: str, name: str, version: int | None = None) -> str | None:
-        """A value in the clear; None when there is none. The caller audits. Raises SecretDoesNotOpen."""
-        if version is None:
-            row = self.store.secrets.current(project, environment).get(name)
-        else:
-            row = self.store.secrets.version(project, environment, name, version)
+        """A value for Homeport itself; None when there is none. Raises SecretDoesNotOpen."""
+        row = self._row(project, environment, name, version)
         return self._open(row) if row is not None and row.sealed is not None else None
 
     def open(self, project: str, environment: str, pin: PinnedSecret) -> str:
@@ -113,15 +150,57 @@ class SecretBook:
         """The version of a generated value, made the first time it is asked for."""
         current = self.store.secrets.current(project, environment).get(name)
         if current is None:
-            return self.set(project, environment, name, _random(recipe), by="homeport", source="generated").version
+            return self.set(project, environment, name, _random(recipe), by="homeport", source="generated", origin=ITSELF.origin).version
         return current.version
+
+    def change_state(
+        self, project: str, environment: str, name: str, version: int, state: Literal["enabled", "disabled", "destroyed"], *, by: Caller
+    ) -> SecretRow:
+        """Enable, disable or destroy one version. Destroyed is for ever. Raises VersionUnavailable, AuditUnavailable."""
+        row = self.store.secrets.version(project, environment, name, version)
+        if row is None or row.state == "unset" or (row.state == "destroyed" and state != "destroyed"):
+            why = f"{name} has no version {version} with a value in {environment}." if row is None or row.state == "unset" else ""
+            raise VersionUnavailable(
+                what="Nothing was changed.",
+                why=why or f"Version {version} of {name} was destroyed; nobody can bring its value back.",
+                fix=f"See its versions with `homeport env history {name}`.",
+            )
+        verb = {"enabled": "enable", "disabled": "disable", "destroyed": "destroy"}[state]
+        self.audit.write(by, verb, _place(project, environment, name, version))
+        values: dict[str, object] = {"state": state, **({"sealed": None} if state == "destroyed" else {})}
+        self.store.secrets.change(project, environment, name, version, **values)
+        return replace(row, **values)  # type: ignore[arg-type]
 
     def names(self, project: str, environment: str) -> dict[str, SecretRow]:
         """The current version of every name."""
         return self.store.secrets.current(project, environment)
 
+    def value_of(self, row: SecretRow) -> str:
+        """The value of a row that was read. Raises SecretDoesNotOpen."""
+        return self._open(row)
+
+    def seal_again(self, row: SecretRow) -> bool:
+        """Seal a version's value with the data key in use; False when the row changed meanwhile."""
+        with self.writing:
+            sealed = self.sealer.seal(self._open(row), _place(row.project, row.environment, row.name, row.version))
+            return self.store.secrets.reseal(row, sealed)
+
+    def _row(self, project: str, environment: str, name: str, version: int | None) -> SecretRow | None:
+        if version is None:
+            return self.store.secrets.current(project, environment).get(name)
+        row = self.store.secrets.version(project, environment, name, version)
+        return row if row is not None and row.state == "enabled" else None
+
     def _open(self, row: SecretRow) -> str:
         return self.sealer.open(row.sealed or b"", _place(row.project, row.environment, row.name, row.version))
+
+
+_VERBS = {"generated": "generate", "external": "fetch", "restored": "restore", "rotated": "rotate"}
+
+
+def is_internal(name: str) -> bool:
+    """Whether an entry is Homeport's own (a password of an add-on) and no variable."""
+    return name.startswith("addon.")
 
 
 def _place(project: str, environment: str, name: str, version: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,19 +21,21 @@ from homeport.deploys.commands import run_once
 from homeport.deploys.config import declared, pin
 from homeport.deploys.envfiles import fold_env_files
 from homeport.deploys.holding import Holding
+from homeport.deploys.masking import Masker
 from homeport.deploys.platform import Platform, active_services
 from homeport.deploys.proof import Proof
 from homeport.deploys.request import DeployRequest
 from homeport.deploys.routes import DRAIN
+from homeport.deploys.secrets import SecretBook
 from homeport.deploys.sources import source_for
 from homeport.drivers.builders.base import BuildLimits, BuildRequest
 from homeport.durable import Durable
 from homeport.model.base import Frozen
-from homeport.model.env import PlainValue
+from homeport.model.env import PlainValue, SecretValue
 from homeport.model.errors import BlueprintInvalid, HomeportError
 from homeport.model.plan import Plan
 from homeport.model.release import Artifact, DeployResult, DeployStatus, PinnedSecret, ProbeResult, Release, Revision
-from homeport.model.service import Hook, StaticService
+from homeport.model.service import Hook, Listening, Service, StaticService, WebService
 from homeport.model.spec import Spec
 
 log = logging.getLogger("homeport.deploys")
@@ -127,6 +129,8 @@ class Deploy:
         service = draft.spec.services[name]
         env = {k: v.value for k, v in declared(draft.spec, service).items() if isinstance(v, PlainValue)}
         env |= {k: v.value for k, v in service.build.env.items() if isinstance(v, PlainValue)}
+        secrets = build_secrets(self.platform.secrets, service, name, self.request.project, self.request.environment)
+        env |= secrets
         request = BuildRequest(
             project=self.request.project,
             environment=self.request.environment,
@@ -138,7 +142,8 @@ class Deploy:
             user=self.platform.account(self.request.project, self.request.environment),
             limits=BuildLimits(time=self.platform.settings.build_time),
         )
-        artifact = self.platform.builder.build(request, lambda line: self.progress.output(name, line), lambda: False)
+        mask = Masker(secrets.values())
+        artifact = self.platform.builder.build(request, lambda line: self.progress.output(name, mask(line)), lambda: False)
         self.progress.write("built", service=name, cached=artifact.cached, seconds=artifact.seconds, runtime=artifact.runtime)
         return artifact
 
@@ -146,6 +151,7 @@ class Deploy:
         """Write the release down. Nothing in it changes from here on."""
 
         def effect() -> int:
+            spec = fitted(draft.spec, artifacts)
             self.store.environments.ensure(self.request.project, self.request.environment, origin=draft.revision.origin)
             number = self.store.releases.reserve(self.request.project, self.request.environment)
             self.store.releases.record(
@@ -155,7 +161,7 @@ class Deploy:
                     environment=self.request.environment,
                     number=number,
                     revision=draft.revision,
-                    spec=draft.spec,
+                    spec=spec,
                     artifacts=artifacts,
                     secrets=draft.secrets,
                     profile=self.request.profiles,
@@ -394,6 +400,39 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
         revision=revision,
         folder=str(folder),
     )
+
+
+def build_secrets(book: SecretBook, service: Service, name: str, project: str, environment: str) -> dict[str, str]:
+    """The vault values that a build asks for by name; no other reaches it."""
+    found: dict[str, str] = {}
+    for key, value in {**service.build.args, **service.build.env}.items():
+        if isinstance(value, SecretValue):
+            for entry in (f"{name}/{value.name or key}", value.name or key):
+                text = book.reveal(project, environment, entry)
+                if text is not None:
+                    found[key] = text
+                    break
+    return found
+
+
+def fitted(spec: Spec, artifacts: Mapping[str, Artifact]) -> Spec:
+    """The spec as what was built turned out: a web service that became files is served as files, and a program that insists on a
+    port of its own cannot run twice, so its old instance ends first."""
+    services: dict[str, Service] = {}
+    for name, service in spec.services.items():
+        artifact = artifacts.get(name)
+        if artifact is not None and artifact.kind == "static" and isinstance(service, WebService):
+            shared = {
+                field: getattr(service, field)
+                for field in StaticService.model_fields
+                if field in WebService.model_fields and field != "kind"
+            }
+            services[name] = StaticService(**shared)
+        elif artifact is not None and artifact.port and isinstance(service, Listening) and not service.rollout.strategy:
+            services[name] = service.model_copy(update={"rollout": service.rollout.model_copy(update={"strategy": "hold"})})
+        else:
+            services[name] = service
+    return spec.model_copy(update={"services": services})
 
 
 def keep_warm(release: Release) -> list[str]:

@@ -17,6 +17,7 @@ from homeport.deploys.platform import Platform, needs_process
 from homeport.deploys.retention import sweep
 from homeport.deploys.routes import DRAIN
 from homeport.drivers.edge.base import Target
+from homeport.drivers.runtimes import processes
 from homeport.drivers.runtimes.base import Exit
 from homeport.model.release import Release
 from homeport.model.service import Restart
@@ -56,6 +57,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._busy: set[str] = set()
         self._swept = time.monotonic()
+        self._edge: processes.Process | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         platform.wake = self.wake
 
@@ -192,18 +194,19 @@ class Supervisor:
     def tick(self) -> None:
         """One look at everything that may be due."""
         now = datetime.now(UTC)
-        for row in self.platform.store.instances.list(role="warm"):
-            if row.retire_at is None or row.retire_at <= now:
+        rows = self.platform.store.instances.list()
+        for row in rows:
+            late = row.role == "warm" and (row.retire_at is None or row.retire_at <= now)
+            if late:
                 self.platform.store.instances.change(row.id, role="retiring")
-        for row in self.platform.store.instances.list(role="retiring"):
-            if row.id not in self._busy:
+            if (late or row.role == "retiring") and row.id not in self._busy:
                 self._busy.add(row.id)
                 threading.Thread(target=self._retire, args=(row,), name=f"retire-{row.id}", daemon=True).start()
         for id, due in list(self._due.items()):
             if due <= time.monotonic():
                 self._due.pop(id)
                 self._restart(id)
-        self._check_health()
+        self._check_health(rows)
         self._check_edge()
         self._rotate()
         self._sweep()
@@ -222,11 +225,15 @@ class Supervisor:
             self.platform.edge.rotate()
 
     def _check_edge(self) -> None:
-        """An edge that was killed comes back on its last good table."""
+        """An edge that was killed comes back on its last good table. While its process lives, one look at /proc is all this costs."""
+        if self._edge is not None and processes.is_running(self._edge.pid, self._edge.start_time, processes.boot_id()):
+            return
         with self.platform.edge_lock:
-            if self.platform.edge.table() is not None and not self.platform.edge.status().running:
+            status = self.platform.edge.status()
+            if not status.running and self.platform.edge.table() is not None:
                 self.platform.event("edge.restarted", "The edge was not running and is started again.")
-                self.platform.edge.ensure_running()
+                status = self.platform.edge.ensure_running()
+            self._edge = processes.process(status.pid) if status.running else None
 
     def _retire(self, row: InstanceRow) -> None:
         """Let requests in flight end, then stop."""
@@ -304,20 +311,17 @@ class Supervisor:
         finally:
             self._busy.discard(row.id)
 
-    def _check_health(self) -> None:
+    def _check_health(self, rows: list[InstanceRow]) -> None:
         """Go on checking after the switch: an instance that stops answering is restarted."""
         now = time.monotonic()
-        for row in self.platform.store.instances.list(role="live"):
-            if row.state not in ("healthy", "unwell") or row.id in self._busy:
-                continue
-            found = self.platform.store.releases.get(row.project, row.environment, row.number) if row.id not in self._checked else None
-            every = CHECK_EVERY.total_seconds()
-            if now - self._checked.get(row.id, 0.0) < every:
-                continue
-            self._checked[row.id] = now
-            found = found or self.platform.store.releases.get(row.project, row.environment, row.number)
-            if found is not None and row.port:
-                self._check_one(found.release, row)
+        self._checked = {row.id: self._checked.get(row.id, 0.0) for row in rows}
+        for row in rows:
+            due = now - self._checked[row.id] >= CHECK_EVERY.total_seconds()
+            if row.role == "live" and row.state in ("healthy", "unwell") and row.port and due and row.id not in self._busy:
+                self._checked[row.id] = now
+                found = self.platform.store.releases.get(row.project, row.environment, row.number)
+                if found is not None:
+                    self._check_one(found.release, row)
 
     def _check_one(self, release: Release, row: InstanceRow) -> None:
         service = release.spec.services[row.service]

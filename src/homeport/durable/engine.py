@@ -7,11 +7,12 @@ What a step returned or raised is journaled and replayed, never computed twice o
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowHandle
+from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowHandle, _workflow_commands
 
 from homeport.durable.faults import Faults
 
@@ -21,6 +22,11 @@ WORKFLOW_VERSION = "1"
 """Changes when the steps of a workflow change. Only workflows of the same version are resumed, so it is not Homeport's version."""
 
 MAX_THREADS = 16
+RECOVERY_POLL = 0.1
+"""Seconds between looks for interrupted workflows after a start."""
+RECOVERY_TIME = 20.0
+"""Seconds after a start in which all interrupted workflows have been picked up."""
+IDLE_POLL = 60.0
 
 
 class Durable:
@@ -46,7 +52,7 @@ class Durable:
             "enable_otlp": False,
         }
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
-        DBOS(config=config)
+        self._engine = DBOS(config=config)
 
     def workflow(self, name: str, body: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Register a workflow before `launch`. Its argument and result are plain JSON data."""
@@ -59,7 +65,15 @@ class Durable:
 
     def launch(self) -> None:
         """Open the journal and resume what a crash interrupted, each in a thread of its own."""
+        # The engine sweeps for delayed and timed-out workflows every second; Homeport has none, and idles.
+        _workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC = IDLE_POLL
+        queue = self._engine._registry.get_internal_queue()
+        # What a crash interrupted is resumed through this queue: looked at often at first, hardly ever afterwards.
+        queue._polling_interval_sec = RECOVERY_POLL
         DBOS.launch()
+        calm = threading.Timer(RECOVERY_TIME, setattr, (queue, "_polling_interval_sec", IDLE_POLL))
+        calm.daemon = True
+        calm.start()
 
     def start(self, name: str, id: str, argument: dict[str, Any]) -> None:
         """Run a workflow in the background. The same id again is the same run."""
