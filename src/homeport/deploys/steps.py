@@ -5,54 +5,35 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from homeport.blueprints.discover import read_project
-from homeport.blueprints.source import FolderTree
-from homeport.blueprints.sqlite import keep_sqlite
-from homeport.blueprints.strict import require_known
 from homeport.deploys import plan as planning
+from homeport.deploys.audit import ITSELF, Caller
 from homeport.deploys.candidates import start_candidates, wait_until_well
 from homeport.deploys.commands import run_once
-from homeport.deploys.config import declared, pin
-from homeport.deploys.envfiles import fold_env_files
+from homeport.deploys.config import declared
+from homeport.deploys.draft import Draft, build_secrets, draft_release, fitted, keep_warm
 from homeport.deploys.holding import Holding
 from homeport.deploys.masking import Masker
 from homeport.deploys.platform import Platform, active_services
 from homeport.deploys.proof import Proof
 from homeport.deploys.request import DeployRequest
 from homeport.deploys.routes import DRAIN
-from homeport.deploys.secrets import SecretBook
 from homeport.deploys.sources import source_for
 from homeport.drivers.builders.base import BuildLimits, BuildRequest
 from homeport.durable import Durable
-from homeport.model.base import Frozen
-from homeport.model.env import PlainValue, SecretValue
+from homeport.model.env import PlainValue
 from homeport.model.errors import BlueprintInvalid, HomeportError
-from homeport.model.plan import Plan
-from homeport.model.release import Artifact, DeployResult, DeployStatus, PinnedSecret, ProbeResult, Release, Revision
-from homeport.model.service import Hook, Listening, Service, StaticService, WebService
-from homeport.model.spec import Spec
+from homeport.model.release import Artifact, DeployResult, DeployStatus, ProbeResult, Release, Revision
+from homeport.model.service import Hook
 
 log = logging.getLogger("homeport.deploys")
 
 WATCH = timedelta(seconds=60)
-
-
-class Draft(Frozen):
-    """A release that is decided and not yet built."""
-
-    spec: Spec
-    plan: Plan
-    secrets: dict[str, dict[str, PinnedSecret]] = {}
-    blueprint: str = ""
-    warnings: tuple[str, ...] = ()
-    revision: Revision
-    folder: str
 
 
 class NothingToRollBackTo(HomeportError):
@@ -154,6 +135,7 @@ class Deploy:
             spec = fitted(draft.spec, artifacts)
             self.store.environments.ensure(self.request.project, self.request.environment, origin=draft.revision.origin)
             number = self.store.releases.reserve(self.request.project, self.request.environment)
+            self._audit_use(number, draft)
             self.store.releases.record(
                 Release(
                     id=f"r{number}",
@@ -173,6 +155,13 @@ class Deploy:
             return number
 
         return self._take(self._step("record", "Recording the release", effect))
+
+    def _audit_use(self, number: int, draft: Draft) -> None:
+        """Which values the release gets, written down before anything is started with them. Raises AuditUnavailable."""
+        used = sorted({f"{pinned.name}@{pinned.version}" for mine in draft.secrets.values() for pinned in mine.values()})
+        if used:
+            by = Caller(self.request.actor or ITSELF.name, f"deploy {self.request.id}")
+            self.platform.secrets.audit.write(by, "use", f"{self.request.project}/{self.request.environment} r{number}: {', '.join(used)}")
 
     def recall(self) -> Release:
         """Take a recorded release instead of making one."""
@@ -367,74 +356,3 @@ class Deploy:
         except Exception as error:
             log.exception("after the switch of %s", self.request.id)
             self._warn(f"{text}: {getattr(error, 'why', type(error).__name__)}")
-
-
-def draft_release(platform: Platform, request: DeployRequest, revision: Revision, folder: Path) -> Draft:
-    """Read, fill, plan and pin. Raises BlueprintInvalid, UnknownKeys, SecretsMissing."""
-    tree = FolderTree(folder, name=request.project)
-    reading = read_project(tree, environment=request.environment, prefer=request.prefer)
-    if request.strict:
-        require_known(reading.readings)
-    spec, notes = keep_sqlite(fold_env_files(reading.spec.model_copy(update={"name": request.project}), tree), tree)
-    live = platform.live_release(request.project, request.environment)
-    row = platform.store.environments.get(request.project, request.environment)
-    plan = planning.make_plan(
-        spec,
-        request.environment,
-        live,
-        capabilities=platform.runtime.capabilities,
-        addon_problems=lambda name: platform.addons.problems(spec, name),
-        scale=row.scale if row else {},
-        profiles=frozenset(request.profiles),
-    )
-    running = [
-        p.service for p in plan.services if p.action not in ("skip", "stop") and not isinstance(spec.services[p.service], StaticService)
-    ]
-    pins = pin(spec, running, platform.secrets, request.project, request.environment)
-    return Draft(
-        spec=spec,
-        plan=plan,
-        secrets=pins.by_service,
-        blueprint=", ".join(r.file for r in reading.readings) if reading.readings else "",
-        warnings=(*reading.warnings, *notes),
-        revision=revision,
-        folder=str(folder),
-    )
-
-
-def build_secrets(book: SecretBook, service: Service, name: str, project: str, environment: str) -> dict[str, str]:
-    """The vault values that a build asks for by name; no other reaches it."""
-    found: dict[str, str] = {}
-    for key, value in {**service.build.args, **service.build.env}.items():
-        if isinstance(value, SecretValue):
-            for entry in (f"{name}/{value.name or key}", value.name or key):
-                text = book.reveal(project, environment, entry)
-                if text is not None:
-                    found[key] = text
-                    break
-    return found
-
-
-def fitted(spec: Spec, artifacts: Mapping[str, Artifact]) -> Spec:
-    """The spec as what was built turned out: a web service that became files is served as files, and a program that insists on a
-    port of its own cannot run twice, so its old instance ends first."""
-    services: dict[str, Service] = {}
-    for name, service in spec.services.items():
-        artifact = artifacts.get(name)
-        if artifact is not None and artifact.kind == "static" and isinstance(service, WebService):
-            shared = {
-                field: getattr(service, field)
-                for field in StaticService.model_fields
-                if field in WebService.model_fields and field != "kind"
-            }
-            services[name] = StaticService(**shared)
-        elif artifact is not None and artifact.port and isinstance(service, Listening) and not service.rollout.strategy:
-            services[name] = service.model_copy(update={"rollout": service.rollout.model_copy(update={"strategy": "hold"})})
-        else:
-            services[name] = service
-    return spec.model_copy(update={"services": services})
-
-
-def keep_warm(release: Release) -> list[str]:
-    """Services whose former instances finish their requests; those of all others stop at once."""
-    return [name for name, service in release.spec.services.items() if service.kind in ("web", "private")]
