@@ -12,6 +12,7 @@ from typing import Any
 from homeport.blueprints.dialect import Reader
 from homeport.blueprints.registry import DIALECTS, reader, writer
 from homeport.blueprints.source import MemoryTree, SourceTree
+from homeport.model.env import Env, ExternalValue, SecretValue
 from homeport.model.errors import BlueprintInvalid, HomeportError
 from homeport.model.reading import Loss, Path, Written, show_path
 from homeport.model.spec import Spec
@@ -38,7 +39,7 @@ def convert(source: SourceTree | Spec, to: str) -> Written:
     if made is None:
         raise UnknownDialect(what="Nothing was written.", why=f"{to} has no writer.", fix="Choose another dialect.")
     spec = without_assumed(spec)
-    written = made.write(spec)
+    written = made.write(spec if to == "homeport" else kept_by_hand(spec))
     found = roundtrip_losses(spec, written)
     return written.model_copy(update={"losses": (*written.losses, *found)}) if found else written
 
@@ -59,6 +60,17 @@ def without_assumed(spec: Spec) -> Spec:
         for name, service in spec.services.items()
     }
     return spec.model_copy(update={"services": services})
+
+
+def kept_by_hand(spec: Spec) -> Spec:
+    """The spec with values of outside secret stores as secrets that a person gives: no other dialect knows such stores."""
+
+    def by_hand(env: Env) -> Env:
+        return {key: SecretValue(description=f"{v.path} of {v.store}") if isinstance(v, ExternalValue) else v for key, v in env.items()}
+
+    services = {name: service.model_copy(update={"env": by_hand(service.env)}) for name, service in spec.services.items()}
+    groups = {name: group.model_copy(update={"env": by_hand(group.env)}) for name, group in spec.env_groups.items()}
+    return spec.model_copy(update={"services": services, "env_groups": groups})
 
 
 def read_back(spec: Spec, written: Written) -> Spec | None:

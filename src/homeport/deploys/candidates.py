@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from homeport.deploys.masking import Masker
 from homeport.deploys.platform import Platform, needs_process
 from homeport.deploys.progress import ProgressLog
+from homeport.deploys.secrets import is_internal
 from homeport.drivers.runtimes.base import Handle
 from homeport.drivers.runtimes.health import HealthProber, Verdict
 from homeport.model.errors import HomeportError
-from homeport.model.release import Release
+from homeport.model.release import PinnedSecret, Release
 from homeport.model.service import HealthCheck, Listening, Service
 from homeport.store.instances import InstanceRow
 
@@ -160,6 +161,13 @@ def last_lines(platform: Platform, release: Release, service: str, id: str) -> l
 
 
 def masker_of(platform: Platform, release: Release, service: str) -> Masker:
-    """Hides every vault value that a service of a release knows."""
-    pins = release.secrets.get(service, {}).values()
-    return Masker(platform.secrets.open(release.project, release.environment, pinned) for pinned in pins)
+    """Hides every vault value that a service of a release knows, and the passwords of the environment's add-ons."""
+    return masker_for(platform, release.project, release.environment, release.secrets.get(service, {}).values())
+
+
+def masker_for(platform: Platform, project: str, environment: str, pins: Iterable[PinnedSecret], *more: str) -> Masker:
+    """Hides pinned values, `more`, and the passwords of add-ons. A value that was destroyed or disabled since is opened no more."""
+    book = platform.secrets
+    values = [*more, *(book.reveal(project, environment, pinned.name, pinned.version) for pinned in pins)]
+    values += [book.value_of(row) for name, row in book.names(project, environment).items() if is_internal(name)]
+    return Masker(value for value in values if value)

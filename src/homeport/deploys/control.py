@@ -12,8 +12,10 @@ from typing import Any
 from homeport.blueprints.discover import read_project
 from homeport.blueprints.source import FolderTree
 from homeport.blueprints.sqlite import keep_sqlite
+from homeport.deploys.config import preview
 from homeport.deploys.cron import Cron
 from homeport.deploys.envfiles import fold_env_files
+from homeport.deploys.guard import guarded
 from homeport.deploys.plan import instances_of, make_plan
 from homeport.deploys.platform import Platform, needs_process
 from homeport.deploys.request import DeployRequest
@@ -197,15 +199,18 @@ class ControlPlane:
         read = read_project(tree, environment=environment, prefer=prefer).spec.model_copy(update={"name": project})
         spec, _ = keep_sqlite(fold_env_files(read, tree), tree)
         row = self.platform.store.environments.get(project, environment)
-        return make_plan(
+        live = self.platform.live_release(project, environment)
+        plan = make_plan(
             spec,
             environment,
-            self.platform.live_release(project, environment),
+            live,
             capabilities=self.platform.runtime.capabilities,
             addon_problems=lambda name: self.platform.addons.problems(spec, name),
             scale=row.scale if row else {},
             profiles=frozenset(profiles),
         )
+        running = [p.service for p in plan.services if p.action not in ("skip", "stop") and p.kind != "static"]
+        return guarded(plan, live, spec, preview(spec, running, self.platform.secrets, project, environment).by_service)
 
     def stop_everything(self) -> None:
         """End every instance and the edge; what is live stays recorded and comes back at the next start."""

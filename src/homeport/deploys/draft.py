@@ -12,6 +12,7 @@ from homeport.blueprints.strict import require_known
 from homeport.deploys import plan as planning
 from homeport.deploys.config import pin
 from homeport.deploys.envfiles import fold_env_files
+from homeport.deploys.guard import guarded
 from homeport.deploys.platform import Platform
 from homeport.deploys.request import DeployRequest
 from homeport.deploys.secrets import SecretBook
@@ -56,10 +57,11 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
     running = [
         p.service for p in plan.services if p.action not in ("skip", "stop") and not isinstance(spec.services[p.service], StaticService)
     ]
-    pins = pin(spec, running, platform.secrets, request.project, request.environment)
+    fetch = platform.outside.fetcher(request.project, folder)
+    pins = pin(spec, running, platform.secrets, request.project, request.environment, fetch=fetch)
     return Draft(
         spec=spec,
-        plan=plan,
+        plan=guarded(plan, live, spec, pins.by_service),
         secrets=pins.by_service,
         blueprint=", ".join(r.file for r in reading.readings) if reading.readings else "",
         warnings=(*reading.warnings, *notes),

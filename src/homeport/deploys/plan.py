@@ -82,10 +82,13 @@ def check(plan: Plan, *, confirmed: bool) -> None:
             fix="Take the service out with a profile, or run Homeport where what it needs is installed; `homeport doctor` lists it.",
         )
     if plan.destructive and not confirmed:
-        lost = ", ".join(d.name for d in plan.destructive[:8])
+        lost = ", ".join(d.name for d in plan.destructive[:8] if d.kind == "remove")
+        hidden = ", ".join(f"{d.name} ({d.reason.removeprefix('shadowed: ')})" for d in plan.destructive[:8] if d.kind != "remove")
+        why = [f"The live release has these and the new one would not: {lost}."] if lost else []
+        why += [f"These would be hidden: {hidden}."] if hidden else []
         raise ConfirmationNeeded(
             what="Nothing was changed; what runs keeps running.",
-            why=f"The live release has these and the new one would not: {lost}.",
+            why=" ".join(why),
             fix="Put them back, or confirm with `--yes`.",
         )
 

@@ -18,10 +18,12 @@ from typing import Any
 from homeport.deploys.addons import AddOnBook
 from homeport.deploys.audit import AuditLog
 from homeport.deploys.config import Surroundings, environment_of
+from homeport.deploys.outside import OutsideStores
 from homeport.deploys.plan import instances_of, strategy_of
 from homeport.deploys.progress import ProgressLogs
 from homeport.deploys.routes import Live, host_of, hosts_of, make_table
 from homeport.deploys.secrets import SecretBook
+from homeport.deploys.vault import VaultCare
 from homeport.drivers.builders.base import Builder
 from homeport.drivers.edge.base import ProvingEdge, RouteTable, Target
 from homeport.drivers.edge.hold import Holder
@@ -65,6 +67,8 @@ class Platform:
         """Services (`project/environment/service`) whose requests wait at a relay right now."""
         self.holders: dict[str, Holder] = {}
         """Relays by service; made when first needed, kept while the control plane runs."""
+        self.outside = OutsideStores(self.secrets)
+        self.vault = VaultCare(self.secrets)
         self.wake: Callable[[], None] = lambda: None
         """Set by the supervisor: something changed that it should look at."""
 

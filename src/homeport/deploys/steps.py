@@ -18,7 +18,6 @@ from homeport.deploys.commands import run_once
 from homeport.deploys.config import declared
 from homeport.deploys.draft import Draft, build_secrets, draft_release, fitted, keep_warm
 from homeport.deploys.holding import Holding
-from homeport.deploys.masking import Masker
 from homeport.deploys.platform import Platform, active_services
 from homeport.deploys.proof import Proof
 from homeport.deploys.request import DeployRequest
@@ -123,8 +122,14 @@ class Deploy:
             user=self.platform.account(self.request.project, self.request.environment),
             limits=BuildLimits(time=self.platform.settings.build_time),
         )
-        mask = Masker(secrets.values())
-        artifact = self.platform.builder.build(request, lambda line: self.progress.output(name, mask(line)), lambda: False)
+        mask = masker_for(
+            self.platform, self.request.project, self.request.environment, draft.secrets.get(name, {}).values(), *secrets.values()
+        )
+        try:
+            artifact = self.platform.builder.build(request, lambda line: self.progress.output(name, mask(line)), lambda: False)
+        except HomeportError as error:
+            masked(error, mask)
+            raise
         self.progress.write("built", service=name, cached=artifact.cached, seconds=artifact.seconds, runtime=artifact.runtime)
         return artifact
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_serializer
 
-from homeport.model.base import Frozen
+from homeport.model.base import Frozen, Name
 
 ServiceProperty = Literal["host", "port", "hostport", "url", "public-url", "public-host"]
 AddOnProperty = Literal["url", "host", "port", "user", "password", "database", "hostport", "private-url", "public-url"]
@@ -102,6 +102,21 @@ class HostValue(Frozen):
     """Used when nobody gives one."""
 
 
+class ExternalValue(Frozen):
+    """A value that an outside secret store keeps. A deploy fetches it, and the release pins what it saw, sealed in the vault."""
+
+    kind: Literal["external"] = "external"
+    store: Name
+    """The store's name here: `homeport stores`."""
+    path: str = Field(min_length=1, max_length=500)
+    """Where in the store: a secret's path or name, or a file of the source."""
+    key: str = Field(default="", max_length=200)
+    """Which field of the secret; empty where a secret is one value."""
+    version: str = Field(default="", max_length=100)
+    """Which version; empty is the newest at the time of the deploy."""
+    description: str = ""
+
+
 def _shorthand(value: Any) -> Any:
     if isinstance(value, bool):
         return {"kind": "value", "value": "true" if value else "false"}
@@ -111,7 +126,7 @@ def _shorthand(value: Any) -> Any:
 
 
 EnvValue = Annotated[
-    PlainValue | SecretValue | GeneratedValue | FromService | FromAddOn | FromGroup | Template | HostValue,
+    PlainValue | SecretValue | GeneratedValue | FromService | FromAddOn | FromGroup | Template | HostValue | ExternalValue,
     Field(discriminator="kind"),
     BeforeValidator(_shorthand),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from homeport.model.base import Frozen
 
@@ -99,6 +99,12 @@ class VariableView(Frozen):
     set_at: datetime | None = None
     value: str | None = None
     """Only for plain values of the file, or when revealed."""
+    source: str = ""
+    """How a value of the vault came there: `cli`, `api`, `file`, `terminal`, `generated`, `external`, `restored`."""
+    note: str = ""
+    """For a value of an outside store, which one and where; for a restored value, its version."""
+    hides: tuple[str, ...] = ()
+    """What has another value for the same key and loses against this one, strongest first: `file`, `group shared`."""
 
 
 class SecretVersion(Frozen):
@@ -111,6 +117,83 @@ class SecretVersion(Frozen):
     created_at: datetime
     created_by: str
     note: str = ""
+
+
+class AuditView(Frozen):
+    """One row of the audit log."""
+
+    seq: int
+    at: datetime
+    actor: str
+    origin: str = ""
+    action: str
+    subject: str
+    previous: str
+    digest: str
+    """SHA-256 over the previous digest and this row."""
+
+
+class AuditReport(Frozen):
+    """Whether the audit log is whole."""
+
+    ok: bool
+    rows: int
+    """Rows that are known to be as they were written."""
+    broken_at: int = 0
+    """Number of the first row that is not; 0 when all are."""
+    why: str = ""
+    head: str = ""
+    """Digest of the last good row: keep it elsewhere to prove later that nothing was changed up to here."""
+
+
+class VaultView(Frozen):
+    """The vault's keys by name."""
+
+    key: str
+    """Fingerprint of the vault key."""
+    place: str
+    """Where the key is kept: `vault.key`, `HOMEPORT_VAULT_KEY` or `HOMEPORT_VAULT_KEY_COMMAND`."""
+    generation: int
+    """Counts every change of keys."""
+    data_key: int
+    """Number of the data key that new values are sealed with."""
+    data_keys: dict[str, int]
+    """How many values each data key has sealed."""
+    rekeyed: str = ""
+    values: int = 0
+
+
+class EnvChange(Frozen):
+    """What a restore did, or would do, to one variable."""
+
+    name: str
+    action: Literal["set", "unset"]
+    version: int = 0
+    """The version whose value comes back."""
+
+
+class EnvDifference(Frozen):
+    """One variable of two environments or releases, compared without its value."""
+
+    service: str
+    key: str
+    status: Literal["different", "only-left", "only-right", "same"]
+    left: str = ""
+    """Where the value comes from there."""
+    right: str = ""
+
+
+class StoreView(Frozen):
+    """An outside secret store, without its credentials."""
+
+    name: str
+    kind: str
+    address: str = ""
+    options: dict[str, str] = {}
+    projects: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    created_by: str = ""
+    problems: tuple[str, ...] = ()
 
 
 class CronView(Frozen):

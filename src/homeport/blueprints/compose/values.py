@@ -11,6 +11,7 @@ from homeport.model.addon import AddOn
 from homeport.model.env import (
     Env,
     EnvValue,
+    ExternalValue,
     FromAddOn,
     FromService,
     GeneratedValue,
@@ -370,6 +371,8 @@ class Writer:
             return None if public_name(key, value) else self._service(value)
         if isinstance(value, FromAddOn):
             return self._addon(value)
+        if isinstance(value, ExternalValue):
+            return f"${{{key}:?kept in the secret store {value.store}}}"
         return f"${{{value.key}:?kept in the env group {value.group}}}"
 
     def _with_default(self, name: str, default: str) -> str:

@@ -1,0 +1,131 @@
+"""The audit log: who read, wrote, revealed, exported or rotated what, and from where.
+
+It fails closed: what cannot be written down is not done. Its head (number and digest of the newest row) is also kept in `audit.head`
+beside the database, so that rows cut off at the end, and a database that was put back to an older copy, are seen as well.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from homeport.drivers.files import write_atomic
+from homeport.model.errors import HomeportError
+from homeport.model.views import AuditReport
+from homeport.store.audit import START, AuditRow, AuditRows
+
+log = logging.getLogger("homeport.audit")
+
+MAX_SUBJECT = 2000
+
+
+class AuditUnavailable(HomeportError):
+    """The audit log cannot be written, so nothing was read or changed."""
+
+    code = "audit-unavailable"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, and from where."""
+
+    name: str
+    origin: str = ""
+
+
+ITSELF = Caller("homeport", "control plane")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest row, as `audit.head` remembers it."""
+
+    seq: int
+    digest: str
+
+
+class AuditLog:
+    """Writes and checks the log of one home. Thread-safe."""
+
+    def __init__(self, rows: AuditRows, home: Path | None = None) -> None:
+        """Without a home no head is kept beside the database."""
+        self.rows, self._file = rows, home / "audit.head" if home is not None else None
+        self._lock = threading.Lock()
+        self._checked = False
+
+    def write(self, by: Caller, action: str, subject: str) -> None:
+        """Add a row, durably. Raises AuditUnavailable: then the caller must not go on."""
+        with self._lock:
+            try:
+                if not self._checked:
+                    self._notice_loss()
+                    self._checked = True
+                self._append(by, action, subject)
+            except Exception as error:
+                log.error("the audit log cannot be written: %s", type(error).__name__)
+                raise AuditUnavailable(
+                    what="Nothing was read or changed; what runs keeps running.",
+                    why="The audit log cannot be written, and secrets are not touched without it.",
+                    fix="Make room on the disk of Homeport's home, or see why its database refuses writes.",
+                ) from error
+
+    def verify(self) -> AuditReport:
+        """Check every digest, every number, and the head. Reads the whole log."""
+        count, previous, losses, at_head = 0, START, 0, ""
+        with self._lock:
+            head = self.head()
+            for row in self.rows.all():
+                why = _fault(row, count + 1, previous)
+                if why:
+                    return AuditReport(ok=False, rows=count, broken_at=row.seq, why=why, head=previous)
+                count, previous = row.seq, row.digest
+                losses += row.action == "head-lost"
+                at_head = row.digest if head is not None and row.seq == head.seq else at_head
+        if head is None:
+            why = "audit.head is not there, so rows cut off at the end would not be seen" if count and self._file is not None else ""
+        elif head.seq > count:
+            why = f"audit.head knows {head.seq} rows and the log ends at {count}: rows were cut off, or the database is an older copy"
+        else:
+            why = "" if at_head == head.digest or head.seq == 0 else f"row {head.seq} is not the one that audit.head knows"
+        if not why and losses:
+            why = f"the end of the log was lost {losses} time{'s' if losses > 1 else ''} before; see the rows `head-lost`"
+        return AuditReport(ok=not why, rows=count, broken_at=count + 1 if why and not losses else 0, why=why, head=previous)
+
+    def export(self) -> Iterator[str]:
+        """Every row as one line of JSON, oldest first; digests included, so that a copy can be checked elsewhere."""
+        for row in self.rows.all():
+            yield json.dumps({**row.__dict__, "at": row.at.isoformat(timespec="microseconds")}, ensure_ascii=False)
+
+    def head(self) -> Head | None:
+        """What `audit.head` says; None when it is not there or not readable."""
+        try:
+            body = json.loads(self._file.read_bytes()) if self._file is not None else {}
+            return Head(int(body["seq"]), str(body["digest"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _append(self, by: Caller, action: str, subject: str) -> None:
+        row = self.rows.append(actor=by.name[:200], origin=by.origin[:200], action=action[:32], subject=subject[:MAX_SUBJECT])
+        if self._file is not None:
+            write_atomic(self._file, json.dumps({"seq": row.seq, "digest": row.digest}).encode(), mode=0o600)
+
+    def _notice_loss(self) -> None:
+        """Before a row is put behind a log that lost its end, the loss itself goes into the log, where it stays."""
+        head = self.head()
+        if head is None or head.seq == 0:
+            return
+        found = self.rows.list(after=head.seq - 1, limit=1_000_000)
+        if not found or found[0].seq != head.seq or found[0].digest != head.digest:
+            self._append(ITSELF, "head-lost", f"{head.seq} {head.digest}")
+
+
+def _fault(row: AuditRow, number: int, previous: str) -> str:
+    if row.seq != number:
+        return f"row {number} is missing"
+    if row.previous != previous:
+        return f"row {number} does not follow its predecessor"
+    return "" if row.computed() == row.digest else f"row {number} was changed"

@@ -1,0 +1,1 @@
+"""Outside secret stores: one small driver each."""

@@ -1,0 +1,185 @@
+"""Stores with a web API: HashiCorp Vault (KV version 2) and Google Cloud Secret Manager."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.client
+import json
+import re
+import time
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from homeport.drivers.outgoing import AddressRefusedError, Answer, Outgoing
+from homeport.drivers.vault.stores.base import Reference, StoreConfig, field_of, invalid, missing, text_of, unavailable
+
+_GCP = "https://secretmanager.googleapis.com"
+_GCP_NAME = re.compile(r"^[A-Za-z0-9_-]{1,255}$")
+_GCP_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_VERSION = re.compile(r"^[0-9a-zA-Z_-]{0,64}$")
+
+
+class _Web:
+    """What both have in common."""
+
+    def __init__(self, config: StoreConfig, outgoing: Outgoing | None = None) -> None:
+        self.config = config
+        self.outgoing = outgoing or Outgoing(private=config.options.get("private") == "true")
+
+    def _ask(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> Answer:
+        try:
+            return self.outgoing.request(method, url, headers=headers, body=body)
+        except AddressRefusedError as error:
+            raise unavailable(self.config, f"its address is refused: {error}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise unavailable(self.config, f"it does not answer ({type(error).__name__})") from error
+
+    def _json(self, answer: Answer) -> dict[str, Any]:
+        try:
+            found = json.loads(answer.body)
+        except ValueError as error:
+            raise unavailable(self.config, "its answer is not JSON") from error
+        if not isinstance(found, dict):
+            raise unavailable(self.config, "its answer has another shape than expected")
+        return found
+
+    def _judge(self, answer: Answer, reference: Reference) -> None:
+        if answer.status == 404:
+            raise missing(self.config, reference, "it is not there")
+        if answer.status in (401, 403):
+            raise unavailable(self.config, f"it refuses the credential ({answer.status})")
+        if answer.status != 200:
+            raise unavailable(self.config, f"it answers {answer.status}")
+
+    def _version(self, reference: Reference) -> str:
+        if not _VERSION.match(reference.version):
+            raise invalid(self.config.name, "the version in the reference is not one")
+        return reference.version
+
+
+class HashiCorpVault(_Web):
+    """KV version 2: `GET /v1/<mount>/data/<path>` with a token, or with the secret id of an AppRole (`role-id` among the options)."""
+
+    def problems(self) -> list[str]:
+        found = [] if self.config.address else ["it needs an address"]
+        return found if self.config.credential else [*found, "it needs a token"]
+
+    def read(self, reference: Reference) -> str:
+        segments = reference.path.strip("/").split("/")
+        if any(part in ("", ".", "..") for part in segments):
+            raise invalid(self.config.name, "the path in the reference is not one")
+        mount = quote(self.config.options.get("mount", "secret").strip("/"))
+        path = "/".join(quote(part, safe="") for part in segments)
+        version = self._version(reference)
+        query = f"?version={version}" if version else ""
+        answer = self._ask("GET", f"{self._base()}/v1/{mount}/data/{path}{query}", {"X-Vault-Token": self._token(), **self._namespace()})
+        self._judge(answer, reference)
+        data = self._json(answer).get("data")
+        return field_of(self.config, reference, data.get("data") if isinstance(data, dict) else None)
+
+    def _base(self) -> str:
+        return self.config.address.rstrip("/")
+
+    def _namespace(self) -> dict[str, str]:
+        name = self.config.options.get("namespace", "")
+        return {"X-Vault-Namespace": name} if name else {}
+
+    def _token(self) -> str:
+        role = self.config.options.get("role-id", "")
+        if not role:
+            return self.config.credential.strip()
+        body = json.dumps({"role_id": role, "secret_id": self.config.credential.strip()}).encode()
+        headers = {"Content-Type": "application/json", **self._namespace()}
+        answer = self._ask("POST", f"{self._base()}/v1/auth/approle/login", headers, body)
+        if answer.status != 200:
+            raise unavailable(self.config, f"the AppRole login answers {answer.status}")
+        auth = self._json(answer).get("auth")
+        if not isinstance(auth, dict) or not isinstance(auth.get("client_token"), str):
+            raise unavailable(self.config, "the AppRole login gave no token")
+        return str(auth["client_token"])
+
+
+class GcpSecretManager(_Web):
+    """`GET /v1/projects/<project>/secrets/<name>/versions/<version>:access`, with a service account's key or an access token."""
+
+    def problems(self) -> list[str]:
+        found = [] if _GCP_NAME.match(self.config.options.get("project", "")) else ["it needs the option `project`"]
+        return found if self.config.credential else [*found, "it needs the key of a service account, or an access token"]
+
+    def read(self, reference: Reference) -> str:
+        project, version = self.config.options.get("project", ""), self._version(reference) or "latest"
+        if not _GCP_NAME.match(reference.path) or not _GCP_NAME.match(project):
+            raise invalid(self.config.name, "the project, or the name in the reference, is not one")
+        url = f"{(self.config.address or _GCP).rstrip('/')}/v1/projects/{project}/secrets/{reference.path}/versions/{version}:access"
+        answer = self._ask("GET", url, {"Authorization": f"Bearer {self._token()}"})
+        self._judge(answer, reference)
+        payload = self._json(answer).get("payload")
+        raw = self._data(payload if isinstance(payload, dict) else {})
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            raise unavailable(self.config, "the value is not text") from error
+        if not reference.key:
+            return text_of(self.config, reference, text)
+        try:
+            return field_of(self.config, reference, json.loads(text))
+        except ValueError as error:
+            raise missing(self.config, reference, "it is not JSON, so it has no fields") from error
+
+    def _data(self, payload: dict[str, Any]) -> bytes:
+        try:
+            raw = base64.b64decode(str(payload["data"]), validate=True)
+            wanted = payload.get("dataCrc32c")
+            if wanted is not None and int(wanted) != crc32c(raw):
+                raise unavailable(self.config, "the value was damaged on its way (checksum)")
+        except (KeyError, ValueError, binascii.Error) as error:
+            raise unavailable(self.config, "its answer has another shape than expected") from error
+        return raw
+
+    def _token(self) -> str:
+        credential = self.config.credential.strip()
+        if not credential.startswith("{"):
+            return credential
+        try:
+            account = json.loads(credential)
+            address, assertion = str(account["token_uri"]), _assertion(account)
+        except (ValueError, KeyError, TypeError, UnsupportedAlgorithm) as error:
+            raise invalid(self.config.name, "its credential is not the key of a service account") from error
+        body = urlencode({"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion}).encode()
+        answer = self._ask("POST", address, {"Content-Type": "application/x-www-form-urlencoded"}, body)
+        token = self._json(answer).get("access_token") if answer.status == 200 else None
+        if not isinstance(token, str):
+            raise unavailable(self.config, f"the token of the service account was refused ({answer.status})")
+        return token
+
+
+def _assertion(account: dict[str, Any]) -> str:
+    """A signed statement of who asks (RFC 7523)."""
+    key = load_pem_private_key(str(account["private_key"]).encode(), None)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise TypeError("an RSA key is needed")
+    issued = int(time.time())
+    claims = {"iss": account["client_email"], "scope": _GCP_SCOPE, "aud": account["token_uri"], "iat": issued, "exp": issued + 600}
+    header = {"alg": "RS256", "typ": "JWT", "kid": account.get("private_key_id", "")}
+    signed = ".".join(_part(json.dumps(part).encode()) for part in (header, claims))
+    return f"{signed}.{_part(key.sign(signed.encode(), padding.PKCS1v15(), SHA256()))}"
+
+
+def _part(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli, RFC 3720 appendix B.4), which Google adds to each value."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
