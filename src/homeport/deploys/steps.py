@@ -13,11 +13,12 @@ from typing import Any
 
 from homeport.deploys import plan as planning
 from homeport.deploys.audit import ITSELF, Caller
-from homeport.deploys.candidates import start_candidates, wait_until_well
+from homeport.deploys.candidates import masker_for, start_candidates, wait_until_well
 from homeport.deploys.commands import run_once
 from homeport.deploys.config import declared
 from homeport.deploys.draft import Draft, build_secrets, draft_release, fitted, keep_warm
 from homeport.deploys.holding import Holding
+from homeport.deploys.masking import masked
 from homeport.deploys.platform import Platform, active_services
 from homeport.deploys.proof import Proof
 from homeport.deploys.request import DeployRequest
