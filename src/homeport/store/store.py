@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from homeport.store.audit import AuditRows
+from homeport.store.backups import Backups
 from homeport.store.crons import CronRuns
 from homeport.store.database import Database
 from homeport.store.deploys import Deploys
@@ -35,6 +36,7 @@ class Store:
         self.audit = AuditRows(self.database)
         self.secret_stores = SecretStores(self.database)
         self.crons = CronRuns(self.database)
+        self.backups = Backups(self.database)
 
     @classmethod
     def open(cls, home: Path, url: str = "") -> Store:

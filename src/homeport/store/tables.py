@@ -209,4 +209,31 @@ secret_stores = Table(
     Column("created_by", Text, nullable=False, default=""),
 )
 
+backups = Table(
+    "backups",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("project", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("taken_at", UtcDateTime, nullable=False),
+    Column("size", BigInteger, nullable=False, default=0),
+    Column("targets", JSON, nullable=False, default=list),
+    Column("body", Text, nullable=False),
+    Column("proven_at", UtcDateTime),
+    Column("proof", JSON),
+    Index(None, "project", "environment", "name"),
+)
+
+backup_targets = Table(
+    "backup_targets",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("address", Text, nullable=False),
+    Column("sealed", LargeBinary),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
 settings = Table("settings", metadata, Column("key", String(64), primary_key=True), Column("value", JSON, nullable=False))

