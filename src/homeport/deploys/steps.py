@@ -333,11 +333,13 @@ class Deploy:
         try:
             yield
         except Exception:
-            self.proof.abandon()
-            if self.release is not None and not self.switched:
-                self.progress.step("undo", "Undoing")
-                release = self.release
-                self.durable.step("undo", lambda: self._undo(release))
+            try:
+                if self.release is not None and not self.switched:
+                    self.progress.step("undo", "Undoing")
+                    release = self.release
+                    self.durable.step("undo", lambda: self._undo(release))
+            finally:
+                self.proof.abandon()  # last: its requests may be among those that wait for the undoing
             raise
 
     def _undo(self, release: Release) -> None:
