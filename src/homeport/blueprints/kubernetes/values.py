@@ -11,6 +11,7 @@ from homeport.blueprints.manifests import VARIABLE, escape
 from homeport.model.env import (
     Env,
     EnvValue,
+    ExternalValue,
     FromAddOn,
     FromGroup,
     FromService,
@@ -123,6 +124,8 @@ class Values:
             self.losses.append((path, f"Kubernetes generates no values: put one into the Secret yourself (`{how}`)"))
         elif isinstance(value, HostValue):
             self.losses.append((path, "nobody's own environment is passed on: the default is written, or a key of the Secret"))
+        elif isinstance(value, ExternalValue):
+            self.losses.append((path, "the cluster asks no outside store: put the value into the Secret, or let External Secrets write it"))
         elif isinstance(value, SecretValue) and value.default is not None:
             self.losses.append((path, "a reference to a Secret has no default: put the value into the Secret"))
         else:
@@ -152,6 +155,8 @@ class Values:
             return None if None in parts else _flat([part for part in parts if part is not None])
         if isinstance(value, GeneratedValue):
             return SecretValue(name=value.scope or (key if depth else f"{service}.{key}"))
+        if isinstance(value, ExternalValue):
+            return SecretValue(description=f"{value.path} of {value.store}")
         return value
 
     def _from_addon(self, name: str, what: str) -> EnvValue | None:
