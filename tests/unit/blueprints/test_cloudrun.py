@@ -134,7 +134,8 @@ def test_jobs_and_worker_pools_are_read() -> None:
     """A job of Google's own is a job; a worker pool is a worker with a fixed number of instances."""
     job = "apiVersion: run.googleapis.com/v1\nkind: Job\nmetadata: {name: seed}\nspec:\n  template:\n    spec:\n      taskCount: 3\n"
     job += "      template: {spec: {maxRetries: 2, timeoutSeconds: 600, containers: [{image: a, args: [seed]}]}}\n"
-    pool = "apiVersion: run.googleapis.com/v1\nkind: WorkerPool\nmetadata: {name: w, annotations: {run.googleapis.com/manualInstanceCount: '4'}}\n"
+    pool = "apiVersion: run.googleapis.com/v1\nkind: WorkerPool\n"
+    pool += "metadata: {name: w, annotations: {run.googleapis.com/manualInstanceCount: '4'}}\n"
     pool += "spec: {template: {spec: {containers: [{image: a}]}}}\n"
     spec = read(job + "---\n" + pool).spec
     seed, worker = spec.services["seed"], spec.services["w"]

@@ -176,7 +176,7 @@ class Emitter:
             MAX: str(scale.max) if ranged and scale.max else None,
             AFFINITY: "true" if isinstance(service, WebService) and service.sticky else None,
         }
-        body = {"containerConcurrency": scale.hard_concurrency if scale.hard_concurrency and scale.hard_concurrency <= 1000 else None}
+        body = {"containerConcurrency": scale.hard_concurrency if 0 < (scale.hard_concurrency or 0) <= 1000 else None}
         template = {**self._revision(service, notes), "spec": {**body, **self._body(name, service)}}
         traffic = self._kept(service).get("traffic") or [{"latestRevision": True, "percent": 100}]
         spec = {"template": _clean(template), "traffic": traffic}
