@@ -64,7 +64,7 @@ PREFIX = "/api/v1/projects/{project}/environments/{environment}"
 
 def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None) -> FastAPI:
     """The API of one control plane. `shut_down` is called after `down` has stopped everything."""
-    app = FastAPI(title="Homeport", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app = FastAPI(title="Homeport", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", separate_input_output_schemas=False)
     app.state.control, app.state.views, app.state.shut_down = control, Views(control.platform), shut_down
 
     @app.exception_handler(HomeportError)

@@ -227,4 +227,7 @@ def _unread(status: int, found: Any) -> dict[str, Any]:
     detail = found.get("detail") if isinstance(found, dict) else None
     if isinstance(detail, list):
         detail = "; ".join(f"{'.'.join(str(p) for p in d.get('loc', [])[1:])}: {d.get('msg', '')}" for d in detail)
+    if status >= 500:
+        why, fix = f"The control plane met a fault of its own ({status}).", "Read the end of `serve.log` in the home, and report it."
+        return {"code": "internal-error", "what": "The request was not answered; what serves still serves.", "why": why, "fix": fix}
     return {"code": "usage", "what": "Nothing was done.", "why": f"The control plane refused the request ({status}): {detail}", "fix": ""}
