@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -123,8 +123,7 @@ def openapi() -> dict[str, Any]:
     from homeport.model.base import describe_models
 
     describe_models()
-    platform = SimpleNamespace(store=None, edge=None)
-    found: dict[str, Any] = make_app(SimpleNamespace(platform=platform)).openapi()  # type: ignore[arg-type]
+    found: dict[str, Any] = make_app(MagicMock()).openapi()
     return found
 
 
@@ -133,8 +132,7 @@ def policies() -> dict[tuple[str, str], str]:
     from homeport.api.app import make_app
     from homeport.api.auth import Needs
 
-    platform = SimpleNamespace(store=None, edge=None)
-    app = make_app(SimpleNamespace(platform=platform))  # type: ignore[arg-type]
+    app = make_app(MagicMock())
     found: dict[tuple[str, str], str] = {}
     for route in app.routes:
         dependant = getattr(route, "dependant", None)
@@ -158,9 +156,11 @@ def api_page() -> str:
         "| Scope | Allows |",
         "|---|---|",
         "| `read` | to see everything but values of secrets |",
-        "| `deploy` | `read`, and to deploy, roll back, scale and run scheduled jobs |",
-        "| `secrets` | `read`, and to set, unset and reveal variables |",
+        "| `deploy` | to deploy, roll back, scale and run scheduled jobs |",
+        "| `secrets` | to set, unset and reveal variables |",
         "| `admin` | everything |",
+        "",
+        "No scope but `admin` includes another: a key that deploys and follows its deploys needs `deploy` and `read`.",
     ]
     groups: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
     for path, methods in document["paths"].items():
@@ -175,7 +175,7 @@ def api_page() -> str:
             body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
             if body:
                 parts.append(f"Body: {_schema_link(body)}.")
-            good = next((content for status, content in operation["responses"].items() if status.startswith("2")), {})
+            good: dict[str, Any] = next((content for status, content in operation["responses"].items() if status.startswith("2")), {})
             answer = good.get("content", {})
             if "application/json" in answer:
                 parts.append(f"Answer: {_schema_link(answer['application/json']['schema'])}.")
