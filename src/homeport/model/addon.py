@@ -41,6 +41,7 @@ class AddOnBase(Frozen):
     replicas: int = Field(default=0, ge=0, le=10)
     """Read replicas beside the primary."""
     replica_names: tuple[str, ...] = ()
+    """Names of the read replicas in the file."""
     high_availability: bool = False
     """A standby that takes over."""
     region: str = ""

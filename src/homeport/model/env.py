@@ -115,6 +115,7 @@ class ExternalValue(Frozen):
     version: str = Field(default="", max_length=100)
     """Which version; empty is the newest at the time of the deploy."""
     description: str = ""
+    """What it is for."""
 
 
 def _shorthand(value: Any) -> Any:

@@ -361,17 +361,27 @@ class ServiceBase(Frozen):
     repository: str = ""
     """Git address when it is not this repository."""
     build: Build = Build()
+    """How it is built."""
     build_filter: BuildFilter = BuildFilter()
+    """Which changed files rebuild it."""
     command: Command = ""
     """Start command; empty means the detected one."""
     env: Env = {}
+    """Variables; they win over those of groups and files."""
     env_groups: tuple[str, ...] = ()
+    """Groups whose variables it gets; a later group wins over an earlier one."""
     env_files: tuple[EnvFile, ...] = ()
+    """Dotenv files of the source whose variables it gets."""
     resources: Resources = Resources()
+    """What one instance may use."""
     scale: Scale = Scale()
+    """How many instances run."""
     disks: tuple[Disk, ...] = ()
+    """Storage that survives releases."""
     restart: Restart = Restart()
+    """What happens when an instance ends by itself."""
     rollout: Rollout = Rollout()
+    """How a new release replaces the old one."""
     release_command: Hook | None = None
     """Runs once before the new release starts (migrations). Failure stops the deploy."""
     first_deploy_command: Hook | None = None
@@ -383,10 +393,15 @@ class ServiceBase(Frozen):
     stop_signal: str = ""
     """Default SIGTERM."""
     depends_on: tuple[DependsOn, ...] = ()
+    """What has to be there before it starts."""
     triggers: tuple[Trigger, ...] = ()
+    """What deploys or calls it."""
     previews: PreviewOptions = PreviewOptions()
+    """How it differs in previews."""
     region: str = ""
+    """Region the file asks for; it runs where this Homeport runs."""
     health: HealthCheck | None = None
+    """When an instance counts as well. Without one: it accepts connections, or has run for half a second."""
     checks: tuple[HealthCheck, ...] = ()
     """Further checks beside `health`."""
     ports: tuple[Port, ...] = ()
@@ -398,6 +413,7 @@ class ServiceBase(Frozen):
     pipeline: str = ""
     """Name of the pipeline that gates its deploys."""
     notifications: str = ""
+    """Who is told, in the file's own words."""
     extensions: dict[str, Json] = {}
     """What a dialect says that no driver serves; kept so that it can be written back."""
 
@@ -408,6 +424,7 @@ class Listening(ServiceBase):
     port: int | None = Field(default=None, ge=1, le=65535)
     """Port the program insists on; None lets Homeport choose and tell it as `PORT`."""
     protocol: Literal["http", "h2c", "tcp", "https"] = "http"
+    """What it speaks on its port."""
 
 
 class Maintenance(Frozen):
