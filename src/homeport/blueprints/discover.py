@@ -9,6 +9,7 @@ from homeport.blueprints.merge import Conflict, merge
 from homeport.blueprints.overrides import for_environment
 from homeport.blueprints.registry import DIALECTS, PIPELINES, reader
 from homeport.blueprints.source import SourceTree, SubTree
+from homeport.blueprints.sqlite import keep_sqlite
 from homeport.model.base import Frozen, slug
 from homeport.model.errors import BlueprintInvalid
 from homeport.model.reading import Reading
@@ -79,8 +80,9 @@ def read_project(tree: SourceTree, *, environment: str = "production", prefer: s
 
     spec, notes = fill(spec, tree)
     first = deciding[0]
+    wanted, kept = keep_sqlite(for_environment(spec, environment), tree)
     return ProjectReading(
-        spec=for_environment(spec, environment),
+        spec=wanted,
         document=spec,
         environment=environment,
         file=first.file,
@@ -88,7 +90,7 @@ def read_project(tree: SourceTree, *, environment: str = "production", prefer: s
         readings=(*readings, *(reading for _, reading in folders)),
         conflicts=tuple(conflicts),
         skipped=(*skipped, *failed, *more),
-        warnings=(*warnings, *notes, *(f"{item.file} was not used: {item.reason}" for item in failed)),
+        warnings=(*warnings, *notes, *kept, *(f"{item.file} was not used: {item.reason}" for item in failed)),
     )
 
 

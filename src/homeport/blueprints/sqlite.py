@@ -10,7 +10,7 @@ import re
 from pathlib import PurePosixPath
 
 from homeport.blueprints.source import SourceTree
-from homeport.model.service import Disk, Service, StaticService
+from homeport.model.service import Disk, Rollout, Service, StaticService
 from homeport.model.spec import Spec
 
 MAX_FILES = 60
@@ -36,10 +36,17 @@ def keep_sqlite(spec: Spec, tree: SourceTree) -> tuple[Spec, tuple[str, ...]]:
         if not settled and service.root not in found:
             found[service.root] = sqlite_files(tree, service.root)
         files = () if settled else found[service.root]
-        services[name] = service.model_copy(update={"disks": (_disk(service.root, files),)}) if files else service
+        services[name] = (
+            service.model_copy(update={"disks": (_disk(service.root, files),), "rollout": _beside(service.rollout)}) if files else service
+        )
         if files:
             notes.append(f"{name}: {', '.join(files)} is kept on a disk, so that its data outlives releases.")
     return (spec.model_copy(update={"services": services}) if notes else spec), tuple(notes)
+
+
+def _beside(rollout: Rollout) -> Rollout:
+    """SQLite locks its file itself, so old and new may run side by side for the moment of a switch."""
+    return rollout if rollout.strategy else rollout.model_copy(update={"strategy": "overlap"})
 
 
 def _disk(root: str, files: tuple[str, ...]) -> Disk:

@@ -11,7 +11,6 @@ from typing import Any
 
 from homeport.blueprints.discover import read_project
 from homeport.blueprints.source import FolderTree
-from homeport.blueprints.sqlite import keep_sqlite
 from homeport.deploys.config import preview
 from homeport.deploys.cron import Cron
 from homeport.deploys.envfiles import fold_env_files
@@ -197,7 +196,7 @@ class ControlPlane:
         project = self.identify(folder, prefer)
         tree = FolderTree(Path(folder), name=project)
         read = read_project(tree, environment=environment, prefer=prefer).spec.model_copy(update={"name": project})
-        spec, _ = keep_sqlite(fold_env_files(read, tree), tree)
+        spec = fold_env_files(read, tree)
         row = self.platform.store.environments.get(project, environment)
         live = self.platform.live_release(project, environment)
         plan = make_plan(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from homeport.blueprints.discover import read_project
 from homeport.blueprints.source import FolderTree
-from homeport.blueprints.sqlite import keep_sqlite
 from homeport.blueprints.strict import require_known
 from homeport.deploys import plan as planning
 from homeport.deploys.config import pin
@@ -42,7 +41,7 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
     reading = read_project(tree, environment=request.environment, prefer=request.prefer)
     if request.strict:
         require_known(reading.readings)
-    spec, notes = keep_sqlite(fold_env_files(reading.spec.model_copy(update={"name": request.project}), tree), tree)
+    spec = fold_env_files(reading.spec.model_copy(update={"name": request.project}), tree)
     live = platform.live_release(request.project, request.environment)
     row = platform.store.environments.get(request.project, request.environment)
     plan = planning.make_plan(
@@ -64,7 +63,7 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
         plan=guarded(plan, live, spec, pins.by_service),
         secrets=pins.by_service,
         blueprint=", ".join(r.file for r in reading.readings) if reading.readings else "",
-        warnings=(*reading.warnings, *notes),
+        warnings=reading.warnings,
         revision=revision,
         folder=str(folder),
     )

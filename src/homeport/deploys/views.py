@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
-from homeport.deploys.config import declared
+from homeport.deploys.audit import Caller
+from homeport.deploys.config import declared, preview
 from homeport.deploys.control import ProjectNotFound
 from homeport.deploys.cron import next_slot
+from homeport.deploys.guard import layers
+from homeport.deploys.history import Comparison, Side, restore_moment, restore_version
+from homeport.deploys.plan import ConfirmationNeeded
 from homeport.deploys.platform import Platform, active_services, needs_process
+from homeport.deploys.secrets import EnvInvalid, is_internal
 from homeport.model.env import FromAddOn, FromGroup, FromService, GeneratedValue, PlainValue, Template
 from homeport.model.release import DeployStatus, Release
 from homeport.model.service import CronService, StaticService
@@ -16,6 +21,8 @@ from homeport.model.views import (
     CronRunView,
     CronView,
     DeployView,
+    EnvChange,
+    EnvDifference,
     EnvironmentView,
     EventView,
     InstanceView,
@@ -192,13 +199,14 @@ class Views:
         for name in active_services(release) if release else []:
             assert release is not None  # noqa: S101
             service = release.spec.services[name]
-            groups = {k: g for g in service.env_groups if g in release.spec.env_groups for k in release.spec.env_groups[g].env}
+            mine = layers(release.spec, service, release.secrets.get(name, {}))
             for key, value in declared(release.spec, service).items():
                 row = known.get(f"{name}/{key}") or known.get(key)
                 shown |= {f"{name}/{key}", key}
-                origin = f"group {groups[key]}" if key in groups and key not in service.env else "file"
+                layer = mine.get(key)
+                origin = layer.origin if layer is not None and layer.origin.startswith("group ") else "file"
                 if row is not None:
-                    origin = "generated" if row.source == "generated" else "set"
+                    origin = _origin(row)
                 elif isinstance(value, FromService | FromAddOn | FromGroup | Template):
                     origin = "reference"
                 elif isinstance(value, GeneratedValue):
@@ -206,26 +214,109 @@ class Views:
                 elif not isinstance(value, PlainValue):
                     origin = "missing"
                 plain = value.value if isinstance(value, PlainValue) and row is None else None
-                found.append(_variable(name, key, origin, row, plain))
+                found.append(_variable(name, key, origin, row, plain, layer.hides if layer is not None else ()))
         for entry, row in known.items():
             scope, _, key = entry.rpartition("/")
-            if entry not in shown and not entry.startswith("addon."):
-                found.append(_variable(scope or "*", key, "generated" if row.source == "generated" else "set", row, None))
+            if entry not in shown and not is_internal(entry):
+                found.append(_variable(scope or "*", key, _origin(row), row, None))
         return found
 
-    def reveal(self, project: str, environment: str, key: str, service: str, *, by: str) -> VariableView:
-        """One value in the clear, with an event that says who looked. Raises ProjectNotFound."""
+    def reveal(self, project: str, environment: str, key: str, service: str, *, by: Caller) -> VariableView:
+        """One value in the clear; who looked is written down first. Raises ProjectNotFound, AuditUnavailable."""
         self.row(project, environment)
         entry = f"{service}/{key}" if service else key
-        self.platform.event("env.revealed", f"{by} looked at {entry}.", (project, environment), actor=by, subject=entry)
-        value = self.platform.secrets.reveal(project, environment, entry)
+        value = self.platform.secrets.disclose(project, environment, entry, by=by)
+        self.platform.event("env.revealed", f"{by.name} looked at {entry}.", (project, environment), actor=by.name, subject=entry)
         if value is None:
             plain = [v for v in self.variables(project, environment) if v.key == key and service in ("", v.service) and v.value is not None]
             if not plain:
                 raise ProjectNotFound(what="Nothing is shown.", why=f"{entry} has no value in {environment}.", fix="See `homeport env`.")
             return plain[0]
         row = self.platform.secrets.names(project, environment)[entry]
-        return _variable(service or "*", key, "generated" if row.source == "generated" else "set", row, value)
+        return _variable(service or "*", key, _origin(row), row, value)
+
+    def env_diff(self, project: str, environment: str, other: str, release: int, with_release: int, *, by: Caller) -> list[EnvDifference]:
+        """Two environments or releases side by side, without values. Raises ProjectNotFound, AuditUnavailable."""
+        self.row(project, environment)
+        if other:
+            self.row(project, other)
+        right = other or environment
+        where = f"{project}/{environment} {f'r{release}' if release else ''} with {right} {f'r{with_release}' if with_release else ''}"
+        self.platform.secrets.audit.write(by, "compare", where)
+        comparison = Comparison(self.platform.secrets)
+
+        def side(where: str, number: int, *, live: bool) -> Side:
+            if number:
+                return comparison.of_release(self._release(project, where, number))
+            found = self.platform.live_release(project, where) if live else None
+            return comparison.of_release(found) if found is not None else comparison.of_vault(project, where)
+
+        apart = bool(other or release or with_release)
+        if apart:
+            return comparison.compare(side(environment, release, live=True), side(right, with_release, live=True))
+        return comparison.compare(side(environment, 0, live=True), self._planned(comparison, project, environment))
+
+    def _planned(self, comparison: Comparison, project: str, environment: str) -> Side:
+        """What the live release would get if it were deployed again now."""
+        live = self.platform.live_release(project, environment)
+        if live is None:
+            return comparison.of_vault(project, environment)
+        pins = preview(live.spec, active_services(live), self.platform.secrets, project, environment)
+        return comparison.of_release(live.model_copy(update={"secrets": pins.by_service}))
+
+    def _release(self, project: str, environment: str, number: int) -> Release:
+        found = self.store.releases.get(project, environment, number)
+        if found is None:
+            raise ProjectNotFound(
+                what="Nothing is shown.",
+                why=f"There is no release r{number} of {project} in {environment}.",
+                fix="See `homeport releases`.",
+            )
+        return found.release
+
+    def change_version(
+        self,
+        project: str,
+        environment: str,
+        name: str,
+        version: int,
+        state: Literal["enabled", "disabled", "destroyed"],
+        *,
+        confirmed: bool,
+        by: Caller,
+    ) -> SecretVersion:
+        """Enable, disable or destroy a version. Raises ProjectNotFound, VersionUnavailable, ConfirmationNeeded, AuditUnavailable."""
+        self.row(project, environment)
+        users = [
+            row.release.id
+            for row in self.store.releases.list(project, environment, limit=1000)
+            if any(p.name == name and p.version == version for mine in row.release.secrets.values() for p in mine.values())
+        ]
+        if users and state != "enabled" and not confirmed:
+            raise ConfirmationNeeded(
+                what="Nothing was changed.",
+                why=f"These releases need version {version} of {name} and could not start without it: {', '.join(users[:8])}.",
+                fix="Deploy with another value first, or confirm with `--yes`.",
+            )
+        row = self.platform.secrets.change_state(project, environment, name, version, state, by=by)
+        return SecretVersion(**_without(row.__dict__, "project", "environment", "sealed"))
+
+    def env_restore(
+        self, project: str, environment: str, name: str, version: int, at: datetime | None, *, dry: bool, by: Caller
+    ) -> list[EnvChange]:
+        """Bring one variable back to a version, or all to a moment. Raises ProjectNotFound, VersionUnavailable, EnvInvalid."""
+        self.row(project, environment)
+        if (at is None) == (not (name and version)):
+            raise EnvInvalid(
+                what="Nothing was changed.", why="Either a variable with its version, or a moment must be named.", fix="See --help."
+            )
+        book = self.platform.secrets
+        if at is None:
+            if dry:
+                return [EnvChange(name=name, action="set", version=version)]
+            return [restore_version(book, project, environment, name, version, by=by)]
+        moment = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+        return restore_moment(book, project, environment, moment, by=by, dry=dry)
 
     def env_history(self, project: str, environment: str, key: str = "") -> list[SecretVersion]:
         self.row(project, environment)
@@ -233,7 +324,7 @@ class Views:
         return [SecretVersion(**_without(row.__dict__, "project", "environment", "sealed")) for row in rows]
 
 
-def _variable(service: str, key: str, origin: str, row: Any, value: str | None) -> VariableView:
+def _variable(service: str, key: str, origin: str, row: Any, value: str | None, hides: tuple[str, ...] = ()) -> VariableView:
     return VariableView(
         service=service,
         key=key,
@@ -242,7 +333,14 @@ def _variable(service: str, key: str, origin: str, row: Any, value: str | None) 
         set_by=row.created_by if row else "",
         set_at=row.created_at if row else None,
         value=value,
+        source=row.source if row else "",
+        note=row.note if row else "",
+        hides=hides,
     )
+
+
+def _origin(row: Any) -> str:
+    return str(row.source) if row.source in ("generated", "external") else "set"
 
 
 def deploy_view(row: DeployRow) -> DeployView:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from typing import Any
 
@@ -106,6 +105,3 @@ def mapping(data: Any, *keys: str) -> dict[str, Any]:
 def text_of(value: Any) -> str:
     """A value as text when it is text."""
     return value.strip() if isinstance(value, str) else ""
-
-
-SQLITE = re.compile(r"""sqlite(?:\+\w+)?:///(?:\./)?([\w\-./]+\.(?:db|sqlite3?))\b""")

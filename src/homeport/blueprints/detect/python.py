@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from homeport.blueprints.detect.files import SQLITE, Folder, mapping
+from homeport.blueprints.detect.files import Folder, mapping
 from homeport.blueprints.detect.found import Found
 from homeport.blueprints.naming import clean_path
-from homeport.model.service import Build, Disk, Hook, Rollout, WebService, WorkerService
+from homeport.model.service import Build, Hook, WebService, WorkerService
 
 MANIFESTS = (
     "requirements.txt",
@@ -140,40 +140,14 @@ def _django(folder: Folder, packages: dict[str, str]) -> Found | None:
         command = "python manage.py runserver --noreload $HOST:$PORT"
         notes.append("No server such as gunicorn is in the requirements: Django's own development server is used.")
     web: dict[str, Any] = {"command": inside + command, "build": Build(runtime="python", framework="django")}
-    link = ""
-    sqlite = _django_sqlite(settings)
-    if sqlite:
-        link = _linked(sqlite, bool(folder.first(f"{root}/{sqlite}" if root else sqlite)))
-        place = "/".join(part for part in (folder.path, root, ".homeport-data") if part)
-        web["disks"] = (Disk(name="data", source="data", mount_path=place),)
-        web["rollout"] = Rollout(strategy="overlap")
-        web["command"] = inside + link + "exec " + command
-        notes.append(f"The SQLite database {sqlite} is kept on the disk `data`, so that it outlives a deploy.")
     if "DATABASES" in settings or _has_migrations(folder, root):
-        web["release_command"] = Hook(command=f"{inside}{link}python manage.py migrate --noinput")
+        web["release_command"] = Hook(command=f"{inside}python manage.py migrate --noinput")
     if re.search(r"^\s*STATIC_ROOT\s*=", settings, re.MULTILINE):
         collect = "python manage.py collectstatic --noinput"
         if re.search(r"environ\[|env\(['\"]\w+['\"]\s*\)|config\(['\"]\w+['\"]\s*\)", settings):
             collect += " || echo 'collectstatic was skipped: the settings want variables that a build does not have'"
         web["build"] = Build(runtime="python", framework="django", command=inside + collect)
     return Found(WebService(**web), tuple(notes))
-
-
-def _linked(database: str, seeded: bool) -> str:
-    """Shell text that puts a link to the disk where the settings look for the database; a committed one is copied there once."""
-    kept = f".homeport-data/{database.rpartition('/')[2]}"
-    seed = f"{{ [ -L {database} ] || cp -n {database} {kept}; }} && " if seeded else ""
-    return f"{seed}ln -sfn {'../' * database.count('/')}{kept} {database} && "
-
-
-def _django_sqlite(settings: str) -> str:
-    """The SQLite file of the settings, relative to the folder of manage.py; empty when another database is used."""
-    if "django.db.backends.sqlite3" not in settings or re.search(r"dj_database_url|DATABASE_URL", settings):
-        return ""
-    found = re.search(
-        r"""['"]NAME['"]\s*:\s*(?:str\()?\s*(?:BASE_DIR\s*/\s*|os\.path\.join\(\s*BASE_DIR\s*,\s*)['"]([\w\-./]+)['"]""", settings
-    )
-    return _inside(found[1]) if found else ""
 
 
 def _module_text(folder: Folder, root: str, module: str) -> str:
@@ -226,23 +200,23 @@ def _application(folder: Folder, packages: dict[str, str]) -> Found | None:
             if match[2] == "Dash":
                 server = re.search(rf"^(\w+)\s*=\s*{match[1]}\.server\b", text, re.MULTILINE)
                 name = server[1] if server else name
-            return _served(folder, packages, path, name, FRAMEWORKS[match[2]], text)
+            return _served(folder, packages, path, name, FRAMEWORKS[match[2]])
     for path in candidates:
         text = folder.text(path)
         framework = next((name for name in ("fastapi", "starlette", "litestar", "quart", "sanic", "flask") if name in packages), "")
         called = _FACTORY_CALL.search(text)
         if framework and called:
-            return _served(folder, packages, path, called[1], framework, text)
+            return _served(folder, packages, path, called[1], framework)
     for path in candidates:
         text = folder.text(path)
         factory = _FACTORY.search(text)
         for title, framework in FRAMEWORKS.items():
             if factory and re.search(rf"\b{title}\(", text) and not re.search(r"^\s*\w+\s*(?::\s*\w+)?\s*(,|$)", factory[2]):
-                return _served(folder, packages, path, f"{factory[1]}()", framework, text)
+                return _served(folder, packages, path, f"{factory[1]}()", framework)
     return None
 
 
-def _served(folder: Folder, packages: dict[str, str], path: str, name: str, framework: str, text: str) -> Found | None:
+def _served(folder: Folder, packages: dict[str, str], path: str, name: str, framework: str) -> Found | None:
     where, module = _module(path)
     if module is None:
         return Found(WebService(command=f"python {path}", build=Build(runtime="python", framework=framework)), (f"{framework} in {path}.",))
@@ -279,9 +253,7 @@ def _served(folder: Folder, packages: dict[str, str], path: str, name: str, fram
         notes.append("No server such as gunicorn is in the requirements: Flask's own development server is used.")
     else:
         command = f"python {path}"
-    service = WebService(command=command, build=build, **_sqlite_disk(folder, framework, text))
-    if service.disks:
-        notes.append(f"The SQLite database below {service.disks[0].mount_path} is kept on the disk `data`, so that it outlives a deploy.")
+    service = WebService(command=command, build=build)
     return Found(service, tuple(notes))
 
 
@@ -301,24 +273,6 @@ def _module(path: str) -> tuple[str, str | None]:
     if not parts or not all(part.isidentifier() for part in parts):
         return where, None
     return where, ".".join(parts)
-
-
-def _sqlite_disk(folder: Folder, framework: str, entry: str) -> dict[str, Any]:
-    """A disk for the folder of a SQLite database that the source names by a relative path, when it lies in a folder of its own."""
-    texts = [
-        entry,
-        *(folder.text(name) for name in folder.sources((".py",), 2)[:40] if re.search(r"(config|database|db|settings|models)", name)),
-    ]
-    for text in texts:
-        if found := SQLITE.search(text):
-            parent = found[1].rpartition("/")[0]
-            if framework == "flask" and not parent and "SQLALCHEMY_DATABASE_URI" in text:
-                parent = "instance"
-            if parent and not parent.startswith("/") and not any(name.endswith(".py") for name in folder.tree.list(folder.at(parent))):
-                place = "/".join(part for part in (folder.path, parent) if part)
-                return {"disks": (Disk(name="data", source="data", mount_path=place),), "rollout": Rollout(strategy="overlap")}
-            return {}
-    return {}
 
 
 def _gradio(folder: Folder, packages: dict[str, str]) -> Found | None:

@@ -186,8 +186,8 @@ def test_the_publish_folder_is_found(name: str) -> None:
     assert isinstance(found.service, StaticService) and found.service.publish == publish
 
 
-def test_django_migrates_collects_and_keeps_its_database() -> None:
-    """A Django project runs its migrations before going live, collects static files, and keeps SQLite on a disk."""
+def test_django_migrates_and_collects() -> None:
+    """A Django project runs its migrations before going live and collects static files."""
     files = {
         "requirements.txt": "Django\ngunicorn\n",
         "manage.py": MANAGE,
@@ -197,20 +197,12 @@ def test_django_migrates_collects_and_keeps_its_database() -> None:
     (found,) = detect_services(MemoryTree(files, "x")).values()
     service = found.service
     assert isinstance(service, WebService) and isinstance(service.command, str)
-    assert service.command.endswith("exec gunicorn proj.wsgi:application --bind $HOST:$PORT")
+    assert service.command.endswith("gunicorn proj.wsgi:application --bind $HOST:$PORT")
     assert service.release_command is not None and str(service.release_command.command).endswith("python manage.py migrate --noinput")
     assert service.build.command == "python manage.py collectstatic --noinput"
-    assert service.disks[0].mount_path == ".homeport-data"
     (plain,) = detect_services(MemoryTree({**files, "requirements.txt": "Django", "proj/settings.py": "DATABASES = {}"}, "x")).values()
-    assert plain.service.command == "python manage.py runserver --noreload $HOST:$PORT" and not plain.service.disks
+    assert plain.service.command == "python manage.py runserver --noreload $HOST:$PORT"
     assert not plain.service.build.command
-
-
-def test_a_committed_database_is_copied_to_the_disk_once() -> None:
-    """A SQLite file that lies in the repository seeds the disk, and is never copied over what is there."""
-    files = {"manage.py": MANAGE, "proj/settings.py": SETTINGS, "db.sqlite3": "x"}
-    (found,) = detect_services(MemoryTree(files, "x")).values()
-    assert "cp -n db.sqlite3 .homeport-data/db.sqlite3" in str(found.service.command)
 
 
 def test_next_standalone_brings_its_files_along() -> None:
