@@ -13,16 +13,13 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from homeport import __version__
-from homeport.api.auth import Admin, Deployer, KeyInvalid, Reader, SecretKeeper, Unauthorised
+from homeport.api import vault
+from homeport.api.auth import Admin, Attempts, Deployer, Reader, Unauthorised, peer_of
 from homeport.api.bodies import (
     Accepted,
     DeployBody,
-    EnvBody,
-    EnvResult,
     Health,
     Identified,
-    KeyBody,
-    KeyView,
     NewKey,
     Removed,
     RollbackBody,
@@ -33,6 +30,7 @@ from homeport.api.bodies import (
 )
 from homeport.api.errors import body_of, status_of
 from homeport.blueprints.convert import convert
+from homeport.deploys.audit import Caller
 from homeport.deploys.control import ControlPlane
 from homeport.deploys.logs import follow_logs
 from homeport.deploys.oneoff import run_command
@@ -48,10 +46,7 @@ from homeport.model.views import (
     EventView,
     InstanceView,
     ReleaseView,
-    SecretVersion,
-    VariableView,
 )
-from homeport.store.keys import SCOPES, KeyRow
 
 PUBLIC = frozenset({"/api/health", "/version", "/api/v1/first-run"})
 """Routes that need no key; a test lists every other and its scope."""
@@ -64,12 +59,21 @@ PREFIX = "/api/v1/projects/{project}/environments/{environment}"
 
 def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None) -> FastAPI:
     """The API of one control plane. `shut_down` is called after `down` has stopped everything."""
-    app = FastAPI(title="Homeport", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", separate_input_output_schemas=False)
+    app = FastAPI(
+        title="Homeport",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        separate_input_output_schemas=False,
+    )
     app.state.control, app.state.views, app.state.shut_down = control, Views(control.platform), shut_down
+    app.state.attempts = Attempts()
 
     @app.exception_handler(HomeportError)
     def told(_request: Request, error: HomeportError) -> JSONResponse:
-        return JSONResponse(body_of(error), status_code=status_of(error))
+        status = status_of(error)
+        return JSONResponse(body_of(error), status_code=status, headers={"Retry-After": "60"} if status == 429 else None)
 
     @app.middleware("http")
     async def bounded(request: Request, call_next: Any) -> Any:
@@ -82,6 +86,7 @@ def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None
     _deploys(app, control)
     _environment(app, control)
     _running(app, control)
+    vault.add_routes(app, control)
     return app
 
 
@@ -99,33 +104,18 @@ def _general(app: FastAPI, control: ControlPlane) -> None:
         return Version(version=__version__, python=machine.python_version(), sqlite=sqlite3.sqlite_version)
 
     @app.post("/api/v1/first-run", tags=["general"])
-    def first_run(body: TokenBody) -> NewKey:
+    def first_run(body: TokenBody, request: Request) -> NewKey:
         """Turn the one-time token that the first start printed into an admin key."""
+        peer = peer_of(request)
+        app.state.attempts.check(peer, body.token)
         if not store.keys.redeem(body.token):
+            app.state.attempts.failed(peer)
             raise Unauthorised(
                 what="No key was made.", why="The token is wrong or was used.", fix="Make a key with `homeport keys create`."
             )
+        control.platform.secrets.audit.write(Caller("first run", peer), "key-create", "/keys/first run (admin)")
         row, text = store.keys.create("first run", ["admin"])
         return NewKey(key=text, id=row.id)
-
-    @app.get("/api/v1/keys", tags=["keys"])
-    def keys(_key: Admin) -> list[KeyView]:
-        """Every API key, without its text."""
-        return [_key_view(row) for row in store.keys.list()]
-
-    @app.post("/api/v1/keys", tags=["keys"], status_code=201)
-    def create_key(body: KeyBody, _key: Admin) -> NewKey:
-        """Make an API key; its text is shown this once."""
-        wrong = [scope for scope in body.scopes if scope not in SCOPES]
-        if wrong:
-            raise KeyInvalid(what="No key was made.", why=f"There is no scope {wrong[0]!r}.", fix=f"Scopes are {', '.join(SCOPES)}.")
-        row, text = store.keys.create(body.name, list(body.scopes), expires_at=body.expires_at)
-        return NewKey(key=text, id=row.id)
-
-    @app.delete("/api/v1/keys/{id}", tags=["keys"])
-    def revoke_key(id: str, _key: Admin) -> Removed:
-        """Revoke a key."""
-        return Removed(removed=(id,) if store.keys.revoke(id) else ())
 
     @app.get("/api/v1/environments", tags=["reading"])
     def environments(_key: Reader) -> list[EnvironmentView]:
@@ -230,26 +220,6 @@ def _environment(app: FastAPI, control: ControlPlane) -> None:
         """The live release written in a dialect, with a list of what that cannot say. Values of the vault are not in it."""
         return convert(views.live(project, environment).spec, dialect)
 
-    @app.get(PREFIX + "/env", tags=["env"])
-    def variables(project: str, environment: str, _key: Reader) -> list[VariableView]:
-        """Every variable and where it comes from; values of the vault are not shown."""
-        return views.variables(project, environment)
-
-    @app.post(PREFIX + "/env", tags=["env"])
-    def set_variables(project: str, environment: str, body: EnvBody, key: SecretKeeper) -> EnvResult:
-        """Set and unset variables. They take effect with the next deploy."""
-        return control_env(control, project, environment, body, key)
-
-    @app.get(PREFIX + "/env/{key}", tags=["env"])
-    def reveal(project: str, environment: str, key: str, caller: SecretKeeper, service: str = "") -> VariableView:
-        """One value in the clear. The look is written down."""
-        return views.reveal(project, environment, key, service, by=caller.name)
-
-    @app.get(PREFIX + "/env-history", tags=["env"])
-    def env_history(project: str, environment: str, _key: Reader, key: str = "") -> list[SecretVersion]:
-        """Every version of the variables that were set, without values."""
-        return views.env_history(project, environment, key)
-
     @app.get(PREFIX + "/crons", tags=["cron"])
     def crons(project: str, environment: str, _key: Reader) -> list[CronView]:
         """Scheduled jobs with their next and last run."""
@@ -297,29 +267,12 @@ def _running(app: FastAPI, control: ControlPlane) -> None:
     def run(project: str, environment: str, body: RunBody, key: Admin) -> StreamingResponse:
         """Run a one-off command with a service's source and variables; its output as server-sent events, last its exit code."""
         release = views.live(project, environment)
+        control.platform.secrets.audit.write(
+            key.caller, "run", f"{project}/{environment} {release.id}: {body.service or 'the first service'}"
+        )
         lines = run_command(control.platform, release, body.service, body.command, actor=key.name)
         return _events(f"data: {json.dumps(line, ensure_ascii=False)}\n\n" for line in lines)
 
 
-def control_env(control: ControlPlane, project: str, environment: str, body: EnvBody, key: KeyRow) -> EnvResult:
-    """Set and unset, and say what changed."""
-    book = control.platform.secrets
-    changed: list[str] = []
-    unchanged: list[str] = []
-    for name, value in body.set.items():
-        done = book.set(project, environment, name, value, by=key.name, source=body.source)
-        (changed if done.changed else unchanged).append(name)
-    for name in body.unset:
-        (changed if book.unset(project, environment, name, by=key.name) else unchanged).append(name)
-    if changed:
-        text = f"Variables changed: {', '.join(sorted(changed))}."
-        control.platform.event("env.changed", text, (project, environment), actor=key.name)
-    return EnvResult(changed=tuple(changed), unchanged=tuple(unchanged))
-
-
 def _events(lines: Iterator[str]) -> StreamingResponse:
     return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-
-
-def _key_view(row: KeyRow) -> KeyView:
-    return KeyView(**{k: v for k, v in row.__dict__.items() if k != "digest"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from homeport.model.base import Frozen, Name
+from homeport.drivers.vault.stores.base import Kind
+from homeport.model.base import Duration, Frozen, Name
 from homeport.model.views import EventView
 
 Text = Field(default="", max_length=4096)
@@ -44,12 +46,57 @@ class EnvBody(Frozen):
 
     set: dict[str, str] = Field(default={}, max_length=1000, repr=False)
     unset: tuple[str, ...] = Field(default=(), max_length=1000)
-    source: str = Field(default="api", max_length=32)
+    source: Literal["api", "cli", "file", "terminal", "env-file"] = "api"
 
 
 class EnvResult(Frozen):
     changed: tuple[str, ...]
     unchanged: tuple[str, ...]
+
+
+class Exported(Frozen):
+    """Values in the clear, by name."""
+
+    variables: dict[str, str] = Field(repr=False)
+
+
+class VersionBody(Frozen):
+    """One version to enable, disable or destroy."""
+
+    name: str = Field(min_length=1, max_length=300)
+    version: int = Field(ge=1, le=2**31)
+    state: Literal["enabled", "disabled", "destroyed"]
+    confirmed: bool = False
+    """Also when a release needs it."""
+
+
+class RestoreBody(Frozen):
+    """Either `name` with `version`, or `at`."""
+
+    name: str = Field(default="", max_length=300)
+    version: int = Field(default=0, ge=0, le=2**31)
+    at: datetime | None = None
+    """Moment to bring every variable back to; without a zone it is UTC."""
+    dry: bool = False
+    """Only say what would change."""
+
+
+class StoreBody(Frozen):
+    """An outside secret store."""
+
+    name: Name
+    kind: Kind
+    address: str = Field(default="", max_length=500)
+    options: dict[str, Annotated[str, Field(max_length=500)]] = Field(default={}, max_length=20)
+    credential: str = Field(default="", max_length=64 * 1024, repr=False)
+    """Empty leaves the one it has."""
+    projects: tuple[Name, ...] = Field(default=(), max_length=100)
+    """Projects that may refer to it; empty means all."""
+
+
+class RotateKeyBody(Frozen):
+    overlap: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=30))] = timedelta(hours=1)
+    """How long the old key still works."""
 
 
 class RunBody(Frozen):

@@ -13,6 +13,9 @@ STATUS = {
     "unauthorised": 401,
     "forbidden": 403,
     "confirmation-needed": 409,
+    "secret-version-unavailable": 404,
+    "too-many-attempts": 429,
+    "audit-unavailable": 503,
     "store-unavailable": 503,
     "internal-error": 500,
 }

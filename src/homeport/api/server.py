@@ -67,6 +67,7 @@ def serve(settings: Settings, *, out: TextIO) -> None:
         _local_key(platform.store.keys.create, settings.home)
         control = ControlPlane(platform)
         server = _server(control, settings)
+        server.config.app.state.attempts.worked((settings.home / "cli.key").read_text().strip())  # type: ignore[union-attr]
         try:
             server.config.load()
             sockets = [server.config.bind_socket()]

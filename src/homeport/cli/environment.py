@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json as jsonlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,7 @@ from homeport.cli import show
 from homeport.cli.client import Client, segment
 from homeport.cli.deploying import _read_env_file
 from homeport.cli.errors import CliError, usage
-from homeport.cli.options import Environment, Json, Project
+from homeport.cli.options import Environment, Json, Project, Yes
 from homeport.cli.where import find_project, path_of
 
 Service = Annotated[str, typer.Option("--service", "-s", help="Only for this service.")]
@@ -25,6 +27,10 @@ def register(app: typer.Typer) -> None:
     env.command("set", help="Set variables: KEY=VALUE, KEY (asks), KEY=- (stdin).")(set_)
     env.command("unset", help="Take variables away.")(unset)
     env.command("import", help="Set all variables of a file of KEY=VALUE lines.")(import_)
+    env.command("export", help="All values as KEY=VALUE lines; written down.")(export)
+    env.command("diff", help="What differs from another environment or release.")(diff)
+    env.command("restore", help="Bring back a version, or what was at a moment.")(restore)
+    env.command("version", help="Enable, disable or destroy a version.")(version)
     env.command("history", help="Versions of the variables that were set.")(history)
     app.add_typer(env, name="env")
 
@@ -105,13 +111,13 @@ def unset(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File of KEY=VALUE lines.", show_default=False)],
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="File of KEY=VALUE lines, or - for standard input.", show_default=False)],
     project: Project = None,
     environment: Environment = "production",
     service: Service = "",
     json: Json = False,
 ) -> None:
-    values = {f"{service}/{key}" if service else key: value for key, value in _read_env_file(file).items()}
+    values = {f"{service}/{key}" if service else key: value for key, value in _read_variables(file).items()}
     _change(project, environment, {"set": values, "source": "file"}, json=json)
 
 
@@ -128,6 +134,128 @@ def history(
         return show.as_json(found)
     rows = [(r["name"], f"v{r['version']}", r["state"], r["source"], r["created_by"], show.ago(r["created_at"])) for r in found]
     return show.table(("VARIABLE", "VERSION", "STATE", "FROM", "BY", "WHEN"), rows)
+
+
+def export(
+    project: Project = None,
+    environment: Environment = "production",
+    file: Annotated[Path | None, typer.Option("--output", "-o", help="File to write, readable by you alone.")] = None,
+    json: Json = False,
+) -> None:
+    client = Client(start=True)
+    name, environment = find_project(client, project, environment)
+    found: dict[str, str] = client.post(f"{path_of(name, environment)}/env-export")["variables"]
+    text = jsonlib.dumps(found, indent=2, ensure_ascii=False) + "\n" if json else "".join(dotenv(k, v) for k, v in sorted(found.items()))
+    if file is None:
+        sys.stdout.write(text)
+    else:
+        write_private(file, text)
+        show.note(f"{len(found)} values were written to {file}.")
+
+
+def diff(
+    other: Annotated[str, typer.Argument(help="Environment or release (r12); default what the next deploy would use.")] = "",
+    project: Project = None,
+    environment: Environment = "production",
+    release: Annotated[str, typer.Option("--release", help="Release to compare, instead of what is live.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Also what is equal.")] = False,
+    json: Json = False,
+) -> None:
+    client = Client(start=True)
+    name, environment = find_project(client, project, environment)
+    numbered = other[:1] == "r" and other[1:].isdigit()
+    query = {"with_release": other} if numbered else {"with_environment": other}
+    found = client.get(f"{path_of(name, environment)}/env-diff", release=release, **query)
+    if json:
+        return show.as_json(found)
+    rows = [(r["service"], r["key"], r["status"], r["left"], r["right"]) for r in found if everything or r["status"] != "same"]
+    if not rows:
+        return show.line(f"No difference in {len(found)} variables.")
+    left = f"{environment} {release}".strip()
+    return show.table(("SERVICE", "KEY", "", left.upper(), (other or "next deploy").upper()), rows)
+
+
+def restore(
+    what: Annotated[str, typer.Argument(help="KEY@VERSION, or a moment such as 2026-11-20T14:05Z.", show_default=False)],
+    project: Project = None,
+    environment: Environment = "production",
+    service: Service = "",
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    json: Json = False,
+) -> None:
+    key, at, number = what.rpartition("@")
+    if at and number.removeprefix("v").isdigit():
+        body: dict[str, object] = {"name": f"{service}/{key}" if service else key, "version": int(number.removeprefix("v")), "dry": dry}
+    else:
+        body = {"at": what, "dry": dry}
+    client = Client(start=True)
+    name, environment = find_project(client, project, environment)
+    found = client.post(f"{path_of(name, environment)}/env-restore", body)
+    if json:
+        return show.as_json(found)
+    for change in found:
+        show.line(f"{change['name']}: " + (f"version {change['version']} again" if change["action"] == "set" else "no value"))
+    after = "Nothing was changed." if dry else "It takes effect with the next deploy (`homeport up`)."
+    return show.note(after if found else "Nothing differs from then.")
+
+
+def version(
+    what: Annotated[str, typer.Argument(help="KEY@VERSION", show_default=False)],
+    state: Annotated[str, typer.Argument(help="enable, disable or destroy", show_default=False)],
+    project: Project = None,
+    environment: Environment = "production",
+    service: Service = "",
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    key, _, number = what.rpartition("@")
+    states = {"enable": "enabled", "disable": "disabled", "destroy": "destroyed"}
+    if not key or not number.removeprefix("v").isdigit() or state not in states:
+        raise usage(f"{what} {state} is not understood.", "Write it like `homeport env version TOKEN@3 disable`.")
+    client = Client(start=True)
+    name, environment = find_project(client, project, environment)
+    wanted = {"name": f"{service}/{key}" if service else key, "version": int(number.removeprefix("v")), "state": states[state]}
+    found = client.post(f"{path_of(name, environment)}/env-versions", {**wanted, "confirmed": yes})
+    if json:
+        return show.as_json(found)
+    return show.line(f"{key} v{found['version']} is {found['state']}.")
+
+
+def _read_variables(file: Path) -> dict[str, str]:
+    """KEY=VALUE lines or a JSON object, from a file or standard input."""
+    if str(file) != "-" and not file.is_file():
+        raise usage(f"There is no file {file}.", "Name a file of KEY=VALUE lines, or - for standard input.")
+    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8", errors="surrogateescape")
+    if text.lstrip().startswith("{"):
+        try:
+            found = jsonlib.loads(text)
+        except ValueError as error:
+            raise usage(f"{file} is not JSON.", "Write an object of names and texts, or KEY=VALUE lines.") from error
+        return {str(key): value if isinstance(value, str) else jsonlib.dumps(value) for key, value in found.items()}
+    if str(file) != "-":
+        return _read_env_file(file)
+    from homeport.blueprints.compose.dotenv import DotenvInvalid, parse_dotenv
+
+    try:
+        return parse_dotenv(text)
+    except DotenvInvalid as error:
+        raise usage(f"standard input:{error.line}: {error}", "Write one KEY=VALUE a line.") from error
+
+
+def dotenv(key: str, value: str) -> str:
+    """One line that every dotenv reader takes back to the same value (`import` does)."""
+    if value and all(c.isalnum() or c in "_-./:@+,%" for c in value) and value.isascii():
+        return f"{key}={value}\n"
+    if "'" not in value and "\\" not in value:
+        return f"{key}='{value}'\n"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", "\\n").replace("\r", "\\r")
+    return f'{key}="{escaped}"\n'
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner reads."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(text)
 
 
 def _change(project: str | None, environment: str, body: dict[str, object], *, json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import show
-from homeport.cli.client import Client
+from homeport.cli.client import Client, segment
 from homeport.cli.errors import CliError
 from homeport.cli.options import EdgePort, Json
 
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     keys.callback()(list_keys)
     keys.command("create", help="Make a key; it is shown once.")(create_key)
     keys.command("revoke", help="Revoke a key.")(revoke_key)
+    keys.command("rotate", help="Make a key in another's place; both work for a while.")(rotate_key)
     app.add_typer(keys, name="keys")
 
 
@@ -81,7 +82,7 @@ def list_keys(context: typer.Context, json: Json = False) -> None:
             ",".join(r["scopes"]),
             show.ago(r["created_at"]),
             show.ago(r["last_used_at"]),
-            "revoked" if r["revoked_at"] else "",
+            "revoked" if r["revoked_at"] else f"ends {r['expires_at'][:16]}" if r["expires_at"] else "",
         )
         for r in found
     ]
@@ -91,9 +92,10 @@ def list_keys(context: typer.Context, json: Json = False) -> None:
 def create_key(
     name: Annotated[str, typer.Argument(help="What it is for.", show_default=False)],
     scope: Annotated[list[str] | None, typer.Option("--scope", help="read, deploy, secrets or admin; may be given several times.")] = None,
+    expires: Annotated[str, typer.Option("--expires", help="Moment it ends, such as 2027-01-31T00:00Z; default never.")] = "",
     json: Json = False,
 ) -> None:
-    found = Client().post("/api/v1/keys", {"name": name, "scopes": scope or ["read"]})
+    found = Client().post("/api/v1/keys", {"name": name, "scopes": scope or ["read"], "expires_at": expires or None})
     if json:
         show.as_json(found)
     else:
@@ -101,8 +103,21 @@ def create_key(
         show.note("This key is shown once. Send it as `Authorization: Bearer …` or in HOMEPORT_API_KEY.")
 
 
+def rotate_key(
+    id: Annotated[str, typer.Argument(help="Key.", show_default=False)],
+    overlap: Annotated[str, typer.Option("--overlap", help="How long the old one still works: 0s to 30d.")] = "1h",
+    json: Json = False,
+) -> None:
+    found = Client().post(f"/api/v1/keys/{segment(id)}/rotate", {"overlap": overlap})
+    if json:
+        show.as_json(found)
+    else:
+        show.line(found["key"])
+        show.note(f"This key is shown once. The old one works for another {overlap}.")
+
+
 def revoke_key(id: Annotated[str, typer.Argument(help="Key.", show_default=False)], json: Json = False) -> None:
-    found = Client().delete(f"/api/v1/keys/{id}")
+    found = Client().delete(f"/api/v1/keys/{segment(id)}")
     if json:
         show.as_json(found)
     else:

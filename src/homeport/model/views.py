@@ -93,7 +93,7 @@ class VariableView(Frozen):
     service: str
     key: str
     origin: str
-    """`file`, `group <name>`, `generated`, `set`, `reference` or `missing`."""
+    """`file`, `group <name>`, `generated`, `external`, `set`, `reference` or `missing`."""
     version: int = 0
     set_by: str = ""
     set_at: datetime | None = None

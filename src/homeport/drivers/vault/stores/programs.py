@@ -115,12 +115,27 @@ class Sops(_Program):
 
 
 class Age(_Program):
-    """An age file of the source: one value, or KEY=VALUE lines or JSON where a key is named."""
+    """An age file of the source, opened by the library: one value, or KEY=VALUE lines or JSON where a key is named."""
 
     program = "age"
 
+    def problems(self) -> list[str]:
+        return [] if self.config.credential else ["it needs an identity (AGE-SECRET-KEY-…)"]
+
     def read(self, reference: Reference) -> str:
-        text = self._run(["--decrypt", "--identity", "-", self._file(reference)], {}, given=self.config.credential.strip() + "\n")
+        import pyrage
+
+        sealed = Path(self._file(reference)).read_bytes()
+        try:
+            identities = [pyrage.x25519.Identity.from_str(line) for line in self._identities()]
+        except pyrage.IdentityError:
+            raise invalid(self.config.name, "its credential is not an age identity") from None
+        try:
+            text = pyrage.decrypt(sealed, identities).decode()
+        except UnicodeDecodeError as error:
+            raise unavailable(self.config, "the value is not text") from error
+        except pyrage.DecryptError:
+            raise unavailable(self.config, "the file does not open with its identity, or is damaged") from None
         if not reference.key:
             return text_of(self.config, reference, text)
         if text.lstrip().startswith("{"):
@@ -129,6 +144,10 @@ class Age(_Program):
             return field_of(self.config, reference, parse_dotenv(text))
         except DotenvInvalid as error:
             raise missing(self.config, reference, "the file is neither JSON nor KEY=VALUE lines") from error
+
+    def _identities(self) -> list[str]:
+        lines = (line.strip() for line in self.config.credential.splitlines())
+        return [line for line in lines if line and not line.startswith("#")]
 
 
 class OnePassword(_Program):
