@@ -135,7 +135,7 @@ def _read_env_file(path: Path) -> dict[str, str]:
     from homeport.blueprints.compose.dotenv import DotenvInvalid, parse_dotenv
 
     try:
-        return parse_dotenv(path.read_text(encoding="utf-8"))
+        return parse_dotenv(path.read_text(encoding="utf-8").replace("${{", "$${{"))  # a reference of Railway's is no variable
     except (DotenvInvalid, UnicodeDecodeError) as error:
         line = getattr(error, "line", 0)
         raise usage(f"{path}:{line}: {error}", "Write one KEY=VALUE a line.") from error

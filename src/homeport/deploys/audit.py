@@ -116,7 +116,14 @@ class AuditLog:
     def _notice_loss(self) -> None:
         """Before a row is put behind a log that lost its end, the loss itself goes into the log, where it stays."""
         head = self.head()
-        if head is None or head.seq == 0:
+        if head is None:
+            if self._file is not None:
+                if self.rows.list(limit=1):
+                    self._append(ITSELF, "head-lost", "audit.head was not there")
+                else:
+                    write_atomic(self._file, json.dumps({"seq": 0, "digest": START}).encode(), mode=0o600)
+            return
+        if head.seq == 0:
             return
         found = self.rows.list(after=head.seq - 1, limit=1_000_000)
         if not found or found[0].seq != head.seq or found[0].digest != head.digest:

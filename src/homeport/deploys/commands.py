@@ -14,6 +14,8 @@ from homeport.model.service import Hook
 
 RELEASE_TIME = timedelta(minutes=30)
 
+AGAIN = "-again"
+
 
 class CommandFailed(HomeportError):
     """A release command ended badly; nothing was switched."""
@@ -27,10 +29,10 @@ def run_once(platform: Platform, release: Release, service: str, hook: Hook, key
     Raises CommandFailed with its last lines.
     """
     limit = hook.timeout or RELEASE_TIME
-    ended, lines = _attempt(platform, release, service, hook, f"{key[-12:]}", limit)
+    ended, lines = _attempt(platform, release, service, hook, _id(release, service, key), limit)
     if ended is not None and ended.code is None and ended.signal is None:
         progress.write("note", text="The command ended while the control plane was away, so nobody saw how; it is run again.")
-        ended, lines = _attempt(platform, release, service, hook, f"{key[-12:]}-again", limit)
+        ended, lines = _attempt(platform, release, service, hook, _id(release, service, key) + AGAIN, limit)
     for line in lines:
         progress.output(service, line)
     if ended is None:
@@ -39,16 +41,23 @@ def run_once(platform: Platform, release: Release, service: str, hook: Hook, key
         raise _failed(release, service, ended.sentence(), lines)
 
 
-def _attempt(platform: Platform, release: Release, service: str, hook: Hook, key: str, limit: timedelta) -> tuple[Exit | None, list[str]]:
-    id = f"{release.project}-{release.environment}-{service}-{release.id}-{key}"
+def forget_command(platform: Platform, release: Release, service: str, key: str) -> None:
+    """Remove what a hook's run left, once its end is journaled: before that, its record is what keeps it from running twice."""
+    for id in (_id(release, service, key), _id(release, service, key) + AGAIN):
+        platform.runtime.forget(id)
+
+
+def _id(release: Release, service: str, key: str) -> str:
+    return f"{release.project}-{release.environment}-{service}-{release.id}-{key[-12:]}"
+
+
+def _attempt(platform: Platform, release: Release, service: str, hook: Hook, id: str, limit: timedelta) -> tuple[Exit | None, list[str]]:
     env = platform.environment_of(release, service)
     platform.runtime.start(platform.place(release, service, id, env, command=hook.command).model_copy(update={"once": True}))
     ended = platform.runtime.wait(id, limit)
     if ended is None:
         platform.runtime.stop(id)
-    lines = last_lines(platform, release, service, id)
-    platform.runtime.forget(id)
-    return ended, lines
+    return ended, last_lines(platform, release, service, id)
 
 
 def _failed(release: Release, service: str, why: str, tail: list[str]) -> CommandFailed:

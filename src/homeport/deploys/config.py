@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from homeport.deploys.secrets import SecretBook, SecretsMissing
+from homeport.deploys.secrets import REFERENCE, SecretBook, SecretsMissing
 from homeport.model.env import (
     Env,
     EnvValue,
@@ -93,7 +93,7 @@ def _take_over(spec: Spec, services: list[str], book: SecretBook, project: str, 
 
 
 def _select(spec: Spec, services: list[str], book: SecretBook, project: str, environment: str, *, dry: bool) -> Pins:
-    known = book.names(project, environment)
+    known = {name: row for name, row in book.names(project, environment).items() if row.source != REFERENCE}
     owned = _owned_keys(spec)
     pins, missing = Pins(), {}
     for name in services:

@@ -17,6 +17,7 @@ from homeport.deploys.envfiles import fold_env_files
 from homeport.deploys.guard import guarded
 from homeport.deploys.plan import instances_of, make_plan
 from homeport.deploys.platform import Platform, needs_process
+from homeport.deploys.references import referring, with_references
 from homeport.deploys.request import DeployRequest
 from homeport.deploys.retention import forget_logs
 from homeport.deploys.steps import Deploy
@@ -196,7 +197,7 @@ class ControlPlane:
         project = self.identify(folder, prefer)
         tree = FolderTree(Path(folder), name=project)
         read = read_project(tree, environment=environment, prefer=prefer).spec.model_copy(update={"name": project})
-        spec = fold_env_files(read, tree)
+        spec = with_references(fold_env_files(read, tree), referring(self.platform.secrets, project, environment))
         row = self.platform.store.environments.get(project, environment)
         live = self.platform.live_release(project, environment)
         plan = make_plan(

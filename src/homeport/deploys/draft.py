@@ -13,6 +13,7 @@ from homeport.deploys.config import pin
 from homeport.deploys.envfiles import fold_env_files
 from homeport.deploys.guard import guarded
 from homeport.deploys.platform import Platform
+from homeport.deploys.references import referring, with_references
 from homeport.deploys.request import DeployRequest
 from homeport.deploys.secrets import SecretBook
 from homeport.model.base import Frozen
@@ -41,7 +42,8 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
     reading = read_project(tree, environment=request.environment, prefer=request.prefer)
     if request.strict:
         require_known(reading.readings)
-    spec = fold_env_files(reading.spec.model_copy(update={"name": request.project}), tree)
+    references = referring(platform.secrets, request.project, request.environment)
+    spec = with_references(fold_env_files(reading.spec.model_copy(update={"name": request.project}), tree), references)
     live = platform.live_release(request.project, request.environment)
     row = platform.store.environments.get(request.project, request.environment)
     plan = planning.make_plan(

@@ -25,6 +25,9 @@ from homeport.model.release import PinnedSecret
 from homeport.store import Store
 from homeport.store.secrets import SecretRow, unset_row
 
+REFERENCE = "reference"
+"""Source of a value that is no secret but says where one is: `${{Postgres.DATABASE_URL}}` (see `references.py`)."""
+
 MAX_VALUE = 128 * 1024
 """Bytes of one value: what Linux allows for one environment string."""
 
@@ -90,6 +93,8 @@ class SecretBook:
     ) -> Change:
         """Set a value as a new version; an equal value changes nothing. Raises EnvInvalid, AuditUnavailable."""
         _check(name, value)
+        if "${{" in value:
+            source = REFERENCE
         with self.writing:
             current = self.store.secrets.current(project, environment).get(name)
             if current is not None and self._open(current) == value:

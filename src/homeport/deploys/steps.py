@@ -14,7 +14,7 @@ from typing import Any
 from homeport.deploys import plan as planning
 from homeport.deploys.audit import ITSELF, Caller
 from homeport.deploys.candidates import masker_for, start_candidates, wait_until_well
-from homeport.deploys.commands import run_once
+from homeport.deploys.commands import forget_command, run_once
 from homeport.deploys.config import declared
 from homeport.deploys.draft import Draft, build_secrets, draft_release, fitted, keep_warm
 from homeport.deploys.holding import Holding
@@ -140,7 +140,7 @@ class Deploy:
         def effect() -> int:
             spec = fitted(draft.spec, artifacts)
             self.store.environments.ensure(self.request.project, self.request.environment, origin=draft.revision.origin)
-            number = self.store.releases.reserve(self.request.project, self.request.environment)
+            number = self._number()
             self._audit_use(number, draft)
             self.store.releases.record(
                 Release(
@@ -161,6 +161,15 @@ class Deploy:
             return number
 
         return self._take(self._step("record", "Recording the release", effect))
+
+    def _number(self) -> int:
+        """The release's number: the one this deploy took before a crash, else the next."""
+        row = self.store.deploys.get(self.request.id)
+        number = row.number if row is not None else None
+        if number is None:
+            number = self.store.releases.reserve(self.request.project, self.request.environment)
+            self.store.deploys.change(self.request.id, number=number)
+        return number
 
     def _audit_use(self, number: int, draft: Draft) -> None:
         """Which values the release gets, written down before anything is started with them. Raises AuditUnavailable."""
@@ -205,10 +214,14 @@ class Deploy:
         for name in active_services(release):
             hook = release.spec.services[name].release_command
             if hook is not None:
-                self._step("release-command", f"Running the release command of {name}", self._hook(release, name, hook, self.request.id))
+                self._run_hook("release-command", "release command", release, name, hook, self.request.id)
 
-    def _hook(self, release: Release, service: str, hook: Hook, key: str) -> Callable[[], None]:
-        return lambda: run_once(self.platform, release, service, hook, key, self.progress)
+    def _run_hook(self, step: str, title: str, release: Release, service: str, hook: Hook, key: str) -> None:
+        try:
+            effect: Callable[[], None] = lambda: run_once(self.platform, release, service, hook, key, self.progress)  # noqa: E731
+            self._step(step, f"Running the {title} of {service}", effect)
+        finally:
+            forget_command(self.platform, release, service, key)
 
     def run_first_deploy_command(self, release: Release) -> None:
         """Run what an environment does once in its life. The release is live by now, so a failure is only told."""
@@ -218,8 +231,7 @@ class Deploy:
             hook = release.spec.services[name].first_deploy_command
             if hook is not None:
                 with self._told(f"The first-deploy command of {name} failed"):
-                    effect = self._hook(release, name, hook, self.request.id + "-first")
-                    self._step("first-deploy", f"Running the first-deploy command of {name}", effect)
+                    self._run_hook("first-deploy", "first-deploy command", release, name, hook, self.request.id + "-first")
 
     def hold_traffic(self, release: Release) -> None:
         """Services that may not overlap: requests wait at the edge while the old instance stops."""
@@ -281,11 +293,11 @@ class Deploy:
             window = release.spec.watch.window if release.spec.watch.window is not None else WATCH
             watched = not self.request.automatic and window > timedelta(0)
             until = datetime.now(UTC) + window if watched else None
-            self.store.deploys.finish(self.request.id, DeployStatus.LIVE, result.model_dump(mode="json"), watch_until=until)
             verb = "rolled back to" if self.is_rollback else "deployed"
             proved = f"{result.probe.failed} of {result.probe.requests} requests failed"
             text = f"{release.project} {verb} {release.id} in {seconds:.1f} s; {proved}."
-            self.platform.event("deploy.live", text, release, actor=self.request.actor, subject=release.id, reason=self.request.reason)
+            self._tell_once("deploy.live", text, subject=release.id, reason=self.request.reason)
+            self.store.deploys.finish(self.request.id, DeployStatus.LIVE, result.model_dump(mode="json"), watch_until=until)
             return result.model_dump(mode="json")
 
         result = DeployResult.model_validate(self._step("summary", "Live", effect))
@@ -298,11 +310,16 @@ class Deploy:
         seconds = (datetime.now(UTC) - row.requested_at).total_seconds() if row else 0.0
         release = self.release.id if self.release else ""
         result = self._result(release, DeployStatus.FAILED, seconds, error=error)
+        self._tell_once("deploy.failed", f"{error.what} {error.why}", subject=release, code=error.code)
         self.store.deploys.finish(self.request.id, DeployStatus.FAILED, result.model_dump(mode="json"))
-        where = (self.request.project, self.request.environment)
-        self.platform.event("deploy.failed", f"{error.what} {error.why}", where, actor=self.request.actor, subject=release, code=error.code)
         self.progress.write("failed", result=result.model_dump(mode="json"), tail=list(error.tail))
         return result
+
+    def _tell_once(self, kind: str, text: str, **data: Any) -> None:
+        """Write the event of this deploy down, unless it was before a crash."""
+        where = (self.request.project, self.request.environment)
+        if not any(e.kind == kind and e.data.get("deploy") == self.request.id for e in self.store.events.list(*where, limit=200)):
+            self.platform.event(kind, text, where, actor=self.request.actor, deploy=self.request.id, **data)
 
     def _result(
         self, id: str, status: DeployStatus, seconds: float, *, release: Release | None = None, error: HomeportError | None = None

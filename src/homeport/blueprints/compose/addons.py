@@ -14,6 +14,7 @@ from homeport.blueprints.compose.ports import Mount, split_volume
 from homeport.blueprints.compose.values import Credential, Values
 from homeport.blueprints.view import scalar_text
 from homeport.model.addon import AddOn, MariaDB, Postgres, Redis, Temporal
+from homeport.model.base import parse_size
 from homeport.model.env import AddOnProperty, EnvValue, FromAddOn, PlainValue, SecretValue
 
 _SERVERS = frozenset(
@@ -211,6 +212,13 @@ class AddOns:
             result["eviction"] = policy
         if flags.options.get("appendonly") in ("yes", "no"):
             result["persistence"] = flags.options.pop("appendonly") == "yes"
+        if "save" in flags.options:
+            result.setdefault("persistence", bool(flags.options.pop("save").strip("\"' ")))
+            flags.options.pop("save", None)
+        limit = parsed_size(service.resolved(flags.options.get("maxmemory", "")))
+        if limit:
+            flags.options.pop("maxmemory")
+            result["memory"] = limit
         return result
 
     def _temporal(self, service: Fields, _: Engine, env: dict[str, Any], __: Flags) -> dict[str, Any]:
@@ -248,3 +256,11 @@ def _init_files(service: Fields) -> tuple[str, ...]:
         if target.startswith(_INIT_FOLDER) and source.startswith("."):
             found.append(source)
     return tuple(found)
+
+
+def parsed_size(text: str) -> int | None:
+    """A size as Redis writes it (`64mb`, `1gb`, bytes); None when it is none."""
+    try:
+        return int(parse_size(text)) if text else None
+    except (ValueError, OverflowError):
+        return None
