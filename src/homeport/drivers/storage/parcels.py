@@ -51,7 +51,8 @@ def pack_tree(root: Path, names: Sequence[str], target: Path, key: BackupKey) ->
     """Pack files, folders and links of a tree, by their names relative to `root`; folders without what they hold. Raises OSError."""
 
     def write(out: BinaryIO) -> None:
-        with tarfile.open(fileobj=out, mode="w|", bufsize=BLOCK, copybufsize=BLOCK, format=tarfile.PAX_FORMAT) as archive:
+        with tarfile.open(fileobj=out, mode="w|", bufsize=BLOCK, format=tarfile.PAX_FORMAT) as archive:
+            archive.copybufsize = BLOCK  # type: ignore[attr-defined]  # an argument of `open` that type stubs do not know
             for name in names:
                 archive.add(root / name, arcname=name, recursive=False)
 
@@ -142,7 +143,7 @@ def opened(parcel: Path, key: BackupKey, *, backup: str) -> Iterator[BinaryIO]:
         with os.fdopen(reader, "rb", BLOCK) as squeezed:
             feeder.start()
             with zstandard.ZstdDecompressor().stream_reader(squeezed, read_size=BLOCK) as plain:
-                yield plain  # type: ignore[misc]
+                yield plain
                 while plain.read(BLOCK):
                     pass
     except (zstandard.ZstdError, tarfile.TarError, EOFError) as error:
@@ -155,7 +156,7 @@ def opened(parcel: Path, key: BackupKey, *, backup: str) -> Iterator[BinaryIO]:
 
 def unpack_tree(parcel: Path, into: Path, key: BackupKey, *, backup: str) -> None:
     """Unpack into a folder; nothing gets outside of it. Raises ParcelDamaged, OSError."""
-    with opened(parcel, key, backup=backup) as stream, tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, copybufsize=BLOCK) as archive:
+    with opened(parcel, key, backup=backup) as stream, tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as archive:
         for count, member in enumerate(archive):
             if count > MAX_ENTRIES:
                 raise ParcelDamaged(backup=backup, why=f"{parcel.name} holds more than {MAX_ENTRIES} entries.")

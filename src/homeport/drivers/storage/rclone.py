@@ -57,7 +57,7 @@ class RcloneStorage:
     def _run(self, verb: str, *arguments: str) -> str:
         flags = [word for word in arguments if word.startswith("--")]
         words = [word for word in arguments if not word.startswith("--")]
-        argv = [str(self._program()), verb, "--config", str(self.config), "--retries", "3", "--low-level-retries", "5", "--contimeout", "20s",
+        argv = [str(self._program()), verb, "--config", str(self.config), "--retries", "3", "--contimeout", "20s",
                 "--timeout", "5m", "--log-level", "ERROR", *flags, "--", *words]  # fmt: skip
         try:
             done = subprocess.run(

@@ -1,0 +1,98 @@
+"""How the room can fail. Each says first that what runs was not touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from homeport.model.errors import HomeportError
+
+
+class BackupMissing(HomeportError):
+    """There is no backup that answers the question."""
+
+    code = "backup-missing"
+
+    def __init__(self, why: str, fix: str = "") -> None:
+        super().__init__(
+            what="Nothing was restored; what runs was not touched.", why=why, fix=fix or "See what there is with `homeport backup list`."
+        )
+
+
+class TimeUnreachable(HomeportError):
+    """The backups do not reach the moment that was asked for."""
+
+    code = "time-unreachable"
+
+    def __init__(self, *, why: str, earliest: datetime | None = None, latest: datetime | None = None) -> None:
+        self.earliest, self.latest = earliest, latest
+        if latest is not None:
+            fix = f"The latest possible time is {stamp(latest)}; `--to latest` takes all there is."
+        elif earliest is not None:
+            fix = f"The earliest possible time is {stamp(earliest)}."
+        else:
+            fix = "See what there is with `homeport backup list`."
+        super().__init__(what="Nothing was restored; what runs was not touched.", why=why, fix=fix)
+
+
+class WalBroken(HomeportError):
+    """The archive between a base backup and the moment asked for is not whole."""
+
+    code = "wal-broken"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            what="Nothing was restored; what runs was not touched.",
+            why=why,
+            fix="Restore to a time before the gap, or from another target. Take a new backup now: `homeport backup now`.",
+        )
+
+
+class NotProven(HomeportError):
+    """A restored copy is not what was backed up."""
+
+    code = "backup-not-proven"
+
+    def __init__(self, *, backup: str, why: str, tail: Sequence[str] = ()) -> None:
+        super().__init__(
+            what=f"The copy restored from {backup} was thrown away; what runs was not touched.",
+            why=why,
+            fix="Restore from another backup, and take a new one with `homeport backup now`.",
+            tail=tail,
+        )
+
+
+class NoRoom(HomeportError):
+    """The disk has too little space for what was asked."""
+
+    code = "backup-no-room"
+
+    def __init__(self, *, needed: int, free: int, what: str = "") -> None:
+        super().__init__(
+            what=what or "Nothing was begun; what runs was not touched.",
+            why=f"It needs about {needed / 2**20:,.0f} MiB and leaves a reserve, and {free / 2**20:,.0f} MiB are free.",
+            fix="Make room on the disk, or move the backups to another target.",
+        )
+
+
+class RecoveryRefused(HomeportError):
+    """A home cannot be brought back here."""
+
+    code = "recovery-refused"
+
+    def __init__(self, *, why: str, fix: str) -> None:
+        super().__init__(what="Nothing was changed on this machine.", why=why, fix=fix)
+
+
+class ForkRefused(HomeportError):
+    """An environment cannot be forked like this."""
+
+    code = "fork-refused"
+
+    def __init__(self, *, why: str, fix: str) -> None:
+        super().__init__(what="Nothing was made; what runs was not touched.", why=why, fix=fix)
+
+
+def stamp(at: datetime) -> str:
+    """A moment as `restore --to` takes it."""
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")

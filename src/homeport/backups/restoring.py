@@ -1,0 +1,269 @@
+"""Going back: a new add-on from a backup, to a moment or to a backup's own point, proven before anything that runs is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+from redis.exceptions import RedisError
+
+from homeport.backups import disks, fingerprints, wal
+from homeport.backups.errors import BackupMissing, NoRoom, NotProven, TimeUnreachable, WalBroken, stamp
+from homeport.backups.manifest import Manifest
+from homeport.backups.room import Room
+from homeport.drivers.addons import copies, switching
+from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef
+from homeport.drivers.addons.keeping import ServerDriver
+from homeport.drivers.addons.postgres import PostgresDriver
+from homeport.drivers.addons.postgres.backups import Recovery, Target
+from homeport.drivers.addons.records import Place
+from homeport.drivers.addons.valkey import ValkeyDriver
+from homeport.drivers.files import remove_tree
+from homeport.drivers.storage.base import StorageFailed
+from homeport.drivers.storage.parcels import ParcelDamaged
+from homeport.model.base import Frozen
+
+log = logging.getLogger("homeport.backups")
+
+
+class Moment(Frozen):
+    """What to go back to: a time, a backup's own point, or the latest there is."""
+
+    at: datetime | None = None
+    backup: str = ""
+
+    @property
+    def text(self) -> str:
+        return stamp(self.at) if self.at else self.backup or "the latest"
+
+
+class Restored(Frozen):
+    """What came of a restore."""
+
+    project: str
+    environment: str
+    name: str
+    kind: Literal["postgres", "redis", "disks"]
+    backup: str
+    """The base it began from."""
+    at: datetime | None = None
+    """Time of its last transaction, or of the copy."""
+    seconds: float = 0.0
+    rows: int = 0
+    """Rows, keys or files that were read in the copy."""
+    tombstone: str = ""
+    """Where the former data lies for 7 days."""
+    notes: tuple[str, ...] = ()
+
+
+def choose(room: Room, id: AddOnId, moment: Moment) -> Manifest:
+    """The backup to begin from. Raises BackupMissing, TimeUnreachable."""
+    if moment.backup:
+        found = room.find(moment.backup)
+        if found.addon != id:
+            raise BackupMissing(f"The backup {found.id} is of {found.addon.slug}, not of {id.slug}.")
+        return found
+    return choose_among(room.manifests(id.project, id.environment, id.name), moment.at, f"The add-on {id.name} of {id.environment}")
+
+
+def choose_among(manifests: list[Manifest], at: datetime | None, subject: str) -> Manifest:
+    """The newest that was complete at a time. Raises BackupMissing, TimeUnreachable."""
+    if not manifests:
+        raise BackupMissing(f"{subject} has no backup yet.", "Take one with `homeport backup now`.")
+    if at is None:
+        return manifests[0]
+    if at > datetime.now(UTC):
+        raise TimeUnreachable(why=f"{stamp(at)} is in the future.", latest=datetime.now(UTC))
+    for manifest in manifests:
+        if manifest.taken_at <= at:
+            return manifest
+    raise TimeUnreachable(
+        why=f"The first backup of {subject[:1].lower()}{subject[1:]} is later than {stamp(at)}.", earliest=manifests[-1].taken_at
+    )
+
+
+def materialise(room: Room, manifest: Manifest, moment: Moment, into: AddOnId) -> Recovery:
+    """A new, running add-on `into` with the data of the moment. Whatever fails leaves nothing behind and touches nothing that runs.
+
+    Raises TimeUnreachable, WalBroken, BackupDamaged, ParcelDamaged, NoRoom, StorageFailed, AddOnFailed.
+    """
+    if manifest.ref is None:
+        raise BackupMissing(f"The backup {manifest.id} is not one of an add-on.")
+    room.require(2 * manifest.plain, "Nothing was restored; what runs was not touched.")
+    repository = room.holder(manifest)
+    with room.workspace() as folder:
+        base = folder / "base"
+        try:
+            repository.fetch(manifest, base)
+        except OSError as error:
+            raise _no_room(manifest, error) from error
+        if manifest.kind == "redis":
+            room.drivers["redis"].restore(manifest.ref, base, into)
+            return Recovery(state="recovered", latest=manifest.taken_at)
+        segments = folder / "wal"
+        try:
+            repository.fetch_wal(manifest.era, manifest.ref.metadata.get("start_segment", "0" * 24), segments)
+        except OSError as error:
+            raise _no_room(manifest, error) from error
+        return _recover(room, manifest, manifest.ref, base, segments, moment, into)
+
+
+def _recover(room: Room, manifest: Manifest, ref: BackupRef, base: Path, segments: Path, moment: Moment, into: AddOnId) -> Recovery:
+    if moment.at is not None:
+        target = Target(time=moment.at)
+    else:
+        target = Target(name=manifest.point) if moment.backup else Target()
+    recovery = room.postgres.recover(ref, base, segments, target, into)
+    if recovery.state == "recovered":
+        return recovery
+    if recovery.state == "past-archive":
+        why = f"{stamp(moment.at) if moment.at else 'The point of the backup'} is past the last archived WAL."
+        raise TimeUnreachable(why=why, latest=recovery.latest or manifest.taken_at)
+    if recovery.state == "before-base":
+        raise TimeUnreachable(why=recovery.why, earliest=manifest.taken_at)
+    if recovery.state == "wal-damaged":
+        raise ParcelDamaged(backup=manifest.id, why=f"The WAL is damaged: {recovery.why}")
+    raise WalBroken(recovery.why)
+
+
+def _no_room(manifest: Manifest, error: OSError) -> Exception:
+    if error.errno in copies.NO_ROOM:
+        return NoRoom(needed=2 * manifest.plain, free=0, what="Nothing was restored; what runs was not touched.")
+    return ParcelDamaged(backup=manifest.id, why=f"It cannot be unpacked: {error.strerror or error}.")
+
+
+def look(room: Room, manifest: Manifest, id: AddOnId, *, compare: bool) -> int:
+    """Read everything in a restored add-on, and with `compare` compare it with what was backed up; how much there was.
+
+    Raises NotProven.
+    """
+    driver = room.drivers[manifest.kind]
+    wanted = manifest.fingerprint
+    try:
+        if isinstance(driver, PostgresDriver):
+            found = fingerprints.of(driver.cluster(id))
+            problem = fingerprints.difference(wanted, found) if compare and wanted else ""
+            count = sum(table.rows for tables in found.databases.values() for table in tables.values())
+        else:
+            assert isinstance(driver, ValkeyDriver)  # noqa: S101 (the kinds there are)
+            count = int(driver.inspect(id).metrics.get("keys", 0))
+            fewest, most = (wanted.keys if wanted and wanted.keys else (0, count)) if compare else (0, count)
+            # Keys with a life may have ended since.
+            problem = "" if count <= most and (count >= fewest or bool(driver.inspect(id).metrics.get("expired_keys"))) else (
+                f"It holds {count} keys instead of {fewest}."
+            )  # fmt: skip
+    except (psycopg.Error, RedisError, OSError) as error:
+        raise NotProven(backup=manifest.id, why=f"It could not be read to the end: {error}.") from error
+    if problem:
+        raise NotProven(backup=manifest.id, why=problem)
+    return count
+
+
+def restore_in_place(room: Room, id: AddOnId, moment: Moment) -> Restored:
+    """Bring an add-on back to a moment: beside the running one, proven, then in its place; the old one is kept 7 days.
+
+    Raises what `materialise` and `look` raise; then nothing was touched. AddOnFailed after the switch: the old one runs again.
+    """
+    began = time.monotonic()
+    driver = room.driver_of(id)
+    assert isinstance(driver, ServerDriver)  # noqa: S101 (all that can be copied are)
+    with room.busy:
+        reach(room, id)
+        manifest = choose(room, id, moment)
+        fresh = AddOnId(project=id.project, environment=id.environment, name=f"{id.name}.{manifest.id[-6:]}")
+        switching.discard(driver, fresh)
+        try:
+            recovery = materialise(room, manifest, moment, fresh)
+            rows = look(room, manifest, fresh, compare=bool(moment.backup))
+            grave = switching.switch(driver, fresh, id)
+        except BaseException:
+            switching.discard(driver, fresh)
+            with contextlib.suppress(Exception):
+                driver.start(id)
+            raise
+        _bring_up(room, room.driver_of(id), id, grave)
+    if grave is not None:
+        room.store.ledger.claim("tombstone", grave.name, id.slug, folder=str(grave))
+    notes: tuple[str, ...] = ()
+    if manifest.kind == "redis" and not moment.backup:
+        notes = (f"It is the copy of {stamp(manifest.taken_at)}: its engine keeps no log of changes.",)
+    return Restored(
+        project=id.project, environment=id.environment, name=id.name, kind="postgres" if manifest.kind == "postgres" else "redis",
+        backup=manifest.id, at=recovery.latest or manifest.taken_at, seconds=round(time.monotonic() - began, 3), rows=rows,
+        tombstone=grave.name if grave else "", notes=notes,
+    )  # fmt: skip
+
+
+def _bring_up(room: Room, driver: AddOnDriver, id: AddOnId, grave: Path | None) -> None:
+    """Start the restored add-on with the environment's passwords; when that fails, the former one again."""
+    try:
+        release = room.wiring.live_release(id.project, id.environment)
+        if release is not None and id.name in release.spec.addons:
+            room.wiring.provision(release)
+        else:
+            record = Place(room.home, id).get()
+            driver.provision(AddOnRequest(id=id, definition=record.definition, consumers=record.consumers))
+        driver.start(id)
+    except BaseException:
+        if grave is not None:
+            assert isinstance(driver, ServerDriver)  # noqa: S101 (all that can be copied are)
+            switching.switch_back(driver, id, grave)
+        raise
+
+
+def reach(room: Room, id: AddOnId) -> None:
+    """Make this moment reachable when the add-on still answers; when not, what was shipped is what there is."""
+    if isinstance(room.drivers.get("postgres"), PostgresDriver) and Place(room.home, id).read() is not None:
+        record = Place(room.home, id).get()
+        if record.kind == "postgres":
+            try:
+                wal.advance(room, id)
+            except (psycopg.Error, StorageFailed, OSError) as error:
+                log.warning("%s: its latest changes were not archived: %s", id.slug, error)
+
+
+def restore_disks(room: Room, manifest: Manifest, names: dict[str, str]) -> Restored:
+    """Put copies of disks under `volumes/`: `names` says for each copied folder which it becomes. A folder that is there is buried.
+
+    Stop what writes to them first. Raises ParcelDamaged, NotProven, StorageFailed, NoRoom.
+    """
+    began = time.monotonic()
+    room.require(manifest.plain, "Nothing was restored; what runs was not touched.")
+    volumes = room.home / "volumes"
+    volumes.mkdir(mode=0o755, exist_ok=True)
+    with room.busy, room.workspace() as folder:
+        copy = folder / "copy"
+        try:
+            room.holder(manifest).fetch(manifest, copy)
+        except OSError as error:
+            raise _no_room(manifest, error) from error
+        problem = disks.problems_of(copy, manifest.fingerprint) if manifest.fingerprint else ""
+        if problem:
+            raise NotProven(backup=manifest.id, why=problem)
+        graves = []
+        for source, target in names.items():
+            if (copy / source).is_dir():
+                graves.append(_bury_volume(room, target))
+                (copy / source).rename(volumes / target)
+        remove_tree(copy)
+    return Restored(
+        project=manifest.project, environment=manifest.environment, name="disks", kind="disks", backup=manifest.id, at=manifest.taken_at,
+        seconds=round(time.monotonic() - began, 3), rows=len(manifest.fingerprint.files) if manifest.fingerprint else 0,
+        tombstone=", ".join(grave for grave in graves if grave),
+    )  # fmt: skip
+
+
+def _bury_volume(room: Room, name: str) -> str:
+    folder = room.home / "volumes" / name
+    if not folder.exists():
+        return ""
+    grave = room.home / "tombstones" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{name}"
+    grave.parent.mkdir(mode=0o711, exist_ok=True)
+    folder.rename(grave)
+    room.store.ledger.claim("tombstone", grave.name, name, folder=str(grave))
+    return grave.name

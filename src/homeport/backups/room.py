@@ -1,0 +1,215 @@
+"""What everything in this room shares: folders, targets, drivers, the key, and the index of what there is."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import Field
+
+from homeport.backups.errors import BackupMissing, NoRoom
+from homeport.backups.manifest import Manifest, Proof
+from homeport.backups.repository import Repository
+from homeport.drivers.addons.base import AddOnDriver, AddOnId
+from homeport.drivers.addons.postgres import PostgresDriver
+from homeport.drivers.files import remove_tree
+from homeport.drivers.storage.base import Storage, StorageFailed, Target
+from homeport.drivers.storage.keys import BackupKey, home_key
+from homeport.model.base import Frozen
+from homeport.model.release import Release
+from homeport.store import Store
+from homeport.store.backups import BackupRow
+
+log = logging.getLogger("homeport.backups")
+
+SCRATCH_PROJECT = "homeport.scratch"
+"""Project of scratch add-ons: no project of a user can have a dot in its name."""
+LOCAL = "local"
+"""The target there always is until another is added: a folder of the home."""
+
+
+class Policy(Frozen):
+    """What is backed up when, and how long it is kept."""
+
+    every: timedelta = timedelta(days=1)
+    """Time between backups of the same thing."""
+    prove_every: timedelta = timedelta(days=1)
+    """Time between drills of the same thing."""
+    keep_last: int = Field(default=3, ge=1, le=1000)
+    """Newest backups that are always kept."""
+    keep_daily: int = Field(default=7, ge=0, le=3650)
+    """Days of which the newest backup is kept."""
+    keep_weekly: int = Field(default=4, ge=0, le=520)
+    """Weeks of which the newest backup is kept."""
+    budget: int = Field(default=0, ge=0)
+    """Bytes that the data of one project may take on the disk; 0: no budget."""
+    reserve: int = Field(default=1 << 30, ge=0)
+    """Bytes of the disk that backups leave free, so that databases can write."""
+    recipients: tuple[str, ...] = Field(default=(), max_length=16)
+    """age recipients of the operator that can open every backup as well."""
+
+
+class Wiring(Protocol):
+    """What the room needs of the platform it is built into."""
+
+    def live_release(self, project: str, environment: str) -> Release | None: ...
+
+    def provision(self, release: Release) -> None:
+        """Bring the add-ons of a release up with the environment's own passwords."""
+
+    def account(self, project: str, environment: str) -> int | None:
+        """uid of an environment's processes, when Homeport is root."""
+
+    def tell(self, kind: str, text: str, project: str = "", environment: str = "", **data: object) -> None:
+        """Write an event down."""
+
+    def reveal(self, project: str, environment: str, name: str, version: int) -> str:
+        """A secret's value in the clear."""
+
+    def keep(self, project: str, environment: str, name: str, value: str, actor: str) -> int:
+        """Set a secret; its version."""
+
+    def go_live(self, project: str, environment: str, number: int, actor: str) -> str:
+        """Ask for a recorded release to be put live; the deploy's id."""
+
+    def vault_keys(self) -> Sequence[bytes]:
+        """The vault's keys, the one in use first."""
+
+
+class Room:
+    """`open_storage` makes a target's driver. Everything of the room on disk lies under `backups/` of the home."""
+
+    def __init__(
+        self, home: Path, store: Store, drivers: Mapping[str, AddOnDriver], wiring: Wiring, open_storage: Callable[[Target], Storage],
+        targets: Callable[[], Sequence[Target]],
+    ) -> None:  # fmt: skip
+        self.home, self.store, self.drivers, self.wiring = home, store, drivers, wiring
+        self._open_storage, self._targets = open_storage, targets
+        self.folder = home / "backups"
+        self.folder.mkdir(mode=0o711, exist_ok=True, parents=True)
+        self.busy = threading.RLock()
+        """Held by whoever changes add-ons or takes copies: one at a time."""
+
+    # --- parts ------------------------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Policy:
+        return Policy.model_validate(self.store.backups.policy())
+
+    @property
+    def key(self) -> BackupKey:
+        return home_key(self.folder / "key", self.policy.recipients)
+
+    @property
+    def postgres(self) -> PostgresDriver:
+        driver = self.drivers["postgres"]
+        assert isinstance(driver, PostgresDriver)  # noqa: S101 (wired so)
+        return driver
+
+    def targets(self) -> list[Target]:
+        """Where backups go: those that were added, else a folder of the home."""
+        found = list(self._targets())
+        return found or [Target(name=LOCAL, kind="folder", address=str(self.folder / "local"))]
+
+    def repositories(self) -> list[Repository]:
+        key, scratch = self.key, self.made("scratch")
+        return [Repository(self._open_storage(target), key, scratch) for target in self.targets()]
+
+    def made(self, name: str) -> Path:
+        """A private folder of the room."""
+        folder = self.folder / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A new empty folder, gone afterwards."""
+        folder = self.made("scratch") / secrets.token_hex(6)
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            remove_tree(folder)
+
+    def require(self, needed: int, what: str = "") -> None:
+        """Raises NoRoom when the disk would be left with less than the reserve."""
+        free = shutil.disk_usage(self.folder).free
+        if free - needed < self.policy.reserve:
+            raise NoRoom(needed=needed, free=free, what=what)
+
+    # --- what there is ----------------------------------------------------------------------------------------
+
+    def addons(self) -> list[AddOnId]:
+        """Every add-on that releases of this home have, of a kind that can be copied."""
+        found = []
+        for row in self.store.ledger.list("addon"):
+            if str(row.value.get("engine")) in self.drivers:
+                project, environment = row.owner.split("/")
+                found.append(AddOnId(project=project, environment=environment, name=str(row.value["addon"])))
+        return found
+
+    def driver_of(self, id: AddOnId) -> AddOnDriver:
+        """Raises BackupMissing when there is no such add-on."""
+        for row in self.store.ledger.list("addon", f"{id.project}/{id.environment}"):
+            if row.value["addon"] == id.name and str(row.value.get("engine")) in self.drivers:
+                return self.drivers[str(row.value["engine"])]
+        raise BackupMissing(f"There is no add-on {id.name} in {id.environment} of {id.project}.", "`homeport status` shows what there is.")
+
+    def manifests(self, project: str = "", environment: str = "", name: str = "", kind: str = "") -> list[Manifest]:
+        """Newest first, from the index."""
+        return [Manifest.model_validate_json(row.body) for row in self.store.backups.list(project, environment, name, kind=kind)]
+
+    def index(self, manifest: Manifest, targets: list[str], proof: Proof | None = None) -> None:
+        """Write a backup into the index."""
+        self.store.backups.put(
+            BackupRow(
+                id=manifest.id,
+                kind=manifest.kind,
+                project=manifest.project,
+                environment=manifest.environment,
+                name=manifest.name,
+                taken_at=manifest.taken_at,
+                size=manifest.size,
+                targets=targets,
+                body=manifest.model_dump_json(exclude_defaults=True),
+                proven_at=proof.proven_at if proof and not proof.problem else None,
+                proof=proof.model_dump(mode="json") if proof else None,
+            )
+        )
+
+    def holder(self, manifest: Manifest) -> Repository:
+        """A repository that holds a backup. Raises BackupMissing when none answers."""
+        row = self.store.backups.get(manifest.id)
+        problem: Exception | None = None
+        for repository in self.repositories():
+            if row is None or repository.name in row.targets:
+                try:
+                    repository.manifest(manifest.id)
+                except (StorageFailed, BackupMissing) as error:
+                    problem = error
+                    continue
+                return repository
+        raise problem or BackupMissing(f"No target that is known now holds the backup {manifest.id}.")
+
+    def find(self, id: str) -> Manifest:
+        """A backup by its id, or the beginning of it. Raises BackupMissing."""
+        rows = [row for row in self.store.backups.list(limit=100_000) if row.id.startswith(id)]
+        if len(rows) != 1:
+            raise BackupMissing(f"{'No backup has' if not rows else 'Several backups have'} an id that begins with {id[:80]!r}.")
+        return Manifest.model_validate_json(rows[0].body)
+
+    def scratch_id(self, id: AddOnId) -> AddOnId:
+        """A scratch add-on for trying a restore."""
+        return AddOnId(project=SCRATCH_PROJECT, environment=secrets.token_hex(3), name=id.name)
+
+
+def new_id() -> str:
+    """`20261120T140507Z-3f9a1c`: sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

@@ -1,0 +1,73 @@
+"""The platform itself: what has to be copied so that an empty machine can become this home, and how it is put back.
+
+The store goes through SQLite's online backup. The vault's data keys (`vault.json`) are wrapped by the vault key, which is never copied.
+Artifacts and toolchains are immutable and shared between backups; the edge is generated from the store, so it needs no copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+from homeport.model.release import Release
+from homeport.store import Store
+
+FILES = ("vault.json", "cli.key")
+"""Small files, with their place in the home."""
+
+
+def take(home: Path, store: Store, target: Path) -> list[tuple[str, str]]:
+    """Copy store and small files into `target`; returns the shared things that are needed as well, as `(folder, name)`.
+
+    A store in PostgreSQL is the operator's own to back up: then only the files are copied. Raises OSError.
+    """
+    target.mkdir(mode=0o700)
+    if store.database.sqlite:
+        for name in ("homeport.db", "journal.db"):
+            if (home / name).is_file():
+                _copy_database(home / name, target / name)
+    for name in FILES:
+        if (home / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copyfile(home / name, target / name)
+            (target / name).chmod(0o600)
+    return needed(home, store)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    with contextlib.closing(sqlite3.connect(source, timeout=30)) as live, contextlib.closing(sqlite3.connect(target)) as copied:
+        live.backup(copied, pages=4096, sleep=0.01)
+    target.chmod(0o600)
+
+
+def needed(home: Path, store: Store) -> list[tuple[str, str]]:
+    """Artifacts of live and former releases, the sources they came from, and the toolchains they name."""
+    found: dict[tuple[str, str], None] = {}
+    for row in store.environments.all():
+        for number in (row.live, row.previous):
+            known = store.releases.get(row.project, row.environment, number) if number is not None else None
+            if known is not None:
+                for item in _of_release(home, known.release):
+                    found[item] = None
+    return [(kind, name) for kind, name in found if (home / kind / name).exists()]
+
+
+def _of_release(home: Path, release: Release) -> list[tuple[str, str]]:
+    found = [("sources", release.revision.digest)]
+    for artifact in release.artifacts.values():
+        for kind, place in (("artifacts", artifact.folder), *(("toolchains", place) for place in artifact.path)):
+            with contextlib.suppress(ValueError):
+                found.append((kind, Path(place).relative_to(home / kind).parts[0]))
+        found += [("layers", str(key)) for key in _layers(home / "artifacts" / artifact.id)]
+    return [item for item in found if item[1]]
+
+
+def _layers(artifact: Path) -> list[str]:
+    """Dependency folders that an artifact links instead of holding them."""
+    try:
+        return list(json.loads((artifact / "artifact.json").read_bytes())["layers"])
+    except (OSError, ValueError, KeyError):
+        return []

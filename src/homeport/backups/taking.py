@@ -1,0 +1,203 @@
+"""Taking backups: copy, look at what was copied, pack, upload everywhere, and only then write it down as there."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from homeport.backups import disks, fingerprints, snapshot, wal
+from homeport.backups.manifest import Fingerprint, Manifest, Part
+from homeport.backups.room import Room, new_id
+from homeport.drivers.addons.base import AddOnId, BackupRef
+from homeport.drivers.addons.errors import BackupFailed
+from homeport.drivers.addons.postgres import PostgresDriver
+from homeport.drivers.addons.servers import folder_size
+from homeport.drivers.addons.valkey import ValkeyDriver
+from homeport.drivers.files import remove_tree, write_atomic
+from homeport.drivers.storage.base import StorageFailed
+from homeport.drivers.storage.parcels import pack_tree
+
+log = logging.getLogger("homeport.backups")
+
+PART = 128 << 20
+"""Bytes of files that go into one object: what is sent again when a transfer breaks off."""
+
+
+def take_addon(room: Room, id: AddOnId) -> Manifest:
+    """Copy one add-on to every target. It serves on. Raises BackupFailed, BackupMissing, NoRoom, StorageFailed."""
+    driver = room.driver_of(id)
+    with room.busy, room.workspace() as folder:
+        room.require(2 * driver.inspect(id).size, f"No backup of {id.name} was begun; it runs on unchanged.")
+        if isinstance(driver, PostgresDriver):
+            manifest = _postgres(room, driver, id, folder)
+        elif isinstance(driver, ValkeyDriver):
+            manifest = _valkey(room, driver, id, folder)
+        else:
+            raise BackupFailed(slug=id.slug, why="Add-ons of this kind cannot be copied.")
+        assert manifest.ref is not None  # noqa: S101 (just made)
+        return _send(room, manifest, folder / manifest.ref.id)
+
+
+def _postgres(room: Room, driver: PostgresDriver, id: AddOnId, folder: Path) -> Manifest:
+    cluster = driver.cluster(id)
+    era = wal.era_of(cluster)
+    ref = driver.back_up(id, folder)
+    print_, point = fingerprints.at_point(cluster, ref.id)
+    wal.flush(room, id)
+    return _manifest(room, id, "postgres", ref, print_).model_copy(update={"era": era, "point": point})
+
+
+def _valkey(room: Room, driver: ValkeyDriver, id: AddOnId, folder: Path) -> Manifest:
+    before = int(driver.inspect(id).metrics.get("keys", 0))
+    ref = driver.back_up(id, folder)
+    after = int(driver.inspect(id).metrics.get("keys", 0))
+    return _manifest(room, id, "redis", ref, Fingerprint(exact=before == after, keys=(min(before, after), max(before, after))))
+
+
+def _manifest(room: Room, id: AddOnId, kind: str, ref: BackupRef, print_: Fingerprint) -> Manifest:
+    return Manifest.model_validate(
+        {
+            "id": ref.id, "kind": kind, "project": id.project, "environment": id.environment, "name": id.name, "taken_at": ref.taken_at,
+            "home": str(room.home), "ref": ref, "fingerprint": print_,
+        }
+    )  # fmt: skip
+
+
+def take_disks(room: Room, project: str, environment: str) -> Manifest | None:
+    """Copy the disks of an environment; None when it has none. Raises NoRoom, StorageFailed, BackupFailed."""
+    volumes = [room.home / "volumes" / row.key for row in room.store.ledger.list("volume", f"{project}/{environment}")]
+    volumes = [folder for folder in volumes if folder.is_dir()]
+    if not volumes:
+        return None
+    with room.busy, room.workspace() as folder:
+        room.require(2 * sum(folder_size(volume) for volume in volumes), f"No backup of the disks of {environment} was begun.")
+        began = datetime.now(UTC)
+        try:
+            print_ = disks.copy(volumes, folder / "copy")
+        except OSError as error:
+            raise BackupFailed(slug=f"{project}/{environment}", why=f"{error.filename}: {error.strerror}.") from error
+        manifest = Manifest(
+            id=new_id(), kind="disks", project=project, environment=environment, name="disks", taken_at=began, home=str(room.home),
+            fingerprint=print_,
+        )  # fmt: skip
+        return _send(room, manifest, folder / "copy")
+
+
+def take_platform(room: Room) -> Manifest:
+    """Copy the platform itself: store, vault, and what the live releases run from. Raises NoRoom, StorageFailed, BackupFailed."""
+    with room.busy, room.workspace() as folder:
+        room.require(64 << 20, "No backup of the platform was begun.")
+        began = datetime.now(UTC)
+        copy = folder / "copy"
+        shared = snapshot.take(room.home, room.store, copy)
+        manifest = Manifest(id=new_id(), kind="platform", name="platform", taken_at=began, home=str(room.home))
+        blobs = [_blob(room, kind, name, folder) for kind, name in shared]
+        keys = room.wiring.vault_keys()
+        for repository in room.repositories():
+            if keys:
+                repository.publish_key(keys[0])
+        return _send(room, manifest.model_copy(update={"parts": tuple(blobs)}), copy, folder)
+
+
+def _blob(room: Room, kind: str, name: str, folder: Path) -> Part:
+    """A shared object: the one every target has already, or a new one in `folder`."""
+    key = f"blobs/{kind}/{name}.parcel"
+    for old in room.manifests(kind="platform")[:3]:
+        known = next((part for part in old.parts if part.key == key), None)
+        if known is not None and all(repository.has(known) for repository in room.repositories()):
+            return known
+    source = room.home / kind / name
+    names = [name, *(f"{name}/{inner}" for inner in tree(source))] if source.is_dir() else [name]
+    packed = pack_tree(source.parent, names, folder / f"{name}.parcel", room.key)
+    return Part(key=key, size=packed.size, sha256=packed.sha256)
+
+
+def _send(room: Room, manifest: Manifest, copy: Path, blobs: Path | None = None) -> Manifest:
+    """Pack a folder, put it where an interrupted upload can go on, upload it everywhere, and index it."""
+    staging = room.made("staging") / manifest.id
+    staging.mkdir(mode=0o700, exist_ok=True)
+    parts = list(manifest.parts)
+    for part in parts:
+        name = part.key.rsplit("/", 1)[1]
+        if blobs is not None and (blobs / name).exists():
+            (blobs / name).rename(staging / name)
+    plain = 0
+    for number, names in enumerate(portions(copy)):
+        plain += sum(os.lstat(copy / name).st_size for name in names)
+        packed = pack_tree(copy, names, staging / f"{number:04}.parcel", room.key)
+        parts.append(Part(key=f"backups/{manifest.id}/{number:04}.parcel", size=packed.size, sha256=packed.sha256))
+    manifest = manifest.model_copy(update={"parts": tuple(parts), "plain": plain})
+    write_atomic(staging / "manifest.json", manifest.model_dump_json(exclude_defaults=True).encode(), 0o600)
+    remove_tree(copy)
+    upload(room, staging)
+    return manifest
+
+
+def upload(room: Room, staging: Path) -> Manifest:
+    """Bring a packed backup to every target. What is there already is not sent again. Raises StorageFailed when one refuses it."""
+    manifest = Manifest.model_validate_json((staging / "manifest.json").read_bytes())
+    row = room.store.backups.get(manifest.id)
+    done = list(row.targets) if row else []
+    failure: StorageFailed | None = None
+    for repository in room.repositories():
+        if repository.name in done:
+            continue
+        try:
+            repository.store(manifest, staging)
+            done.append(repository.name)
+        except StorageFailed as error:
+            failure = error
+    if done:
+        room.index(manifest, done)
+    if failure is not None:
+        raise failure
+    remove_tree(staging)
+    return manifest
+
+
+def resume(room: Room) -> list[str]:
+    """Go on with uploads that were interrupted; ids of those that are complete now. What was not packed to its end is thrown away."""
+    finished = []
+    for staging in sorted(room.made("staging").iterdir()):
+        with room.busy:
+            if not (staging / "manifest.json").is_file():
+                remove_tree(staging)
+                continue
+            try:
+                finished.append(upload(room, staging).id)
+            except StorageFailed as error:
+                log.warning("backup %s: %s", staging.name, error.why)
+    return finished
+
+
+def tree(root: Path) -> list[str]:
+    """Every file, folder and link below a folder, folders before what they hold; sockets and pipes left out."""
+    found = []
+    for here, folders, names in os.walk(root):
+        base = os.path.relpath(here, root)
+        prefix = "" if base == "." else f"{base}/"
+        folders.sort()
+        found += [prefix + name for name in folders]
+        found += [prefix + name for name in sorted(names) if os.path.islink(f"{here}/{name}") or os.path.isfile(f"{here}/{name}")]  # noqa: PTH113, PTH114
+    return found
+
+
+def portions(root: Path) -> Sequence[list[str]]:
+    """The tree cut into portions of about `PART` bytes, each unpacked on its own. Folders come in the first."""
+    names = tree(root)
+    folders = [name for name in names if (root / name).is_dir() and not (root / name).is_symlink()]
+    known = set(folders)
+    found, size = [folders], 0
+    for name in names:
+        if name in known:
+            continue
+        length = os.lstat(root / name).st_size
+        if size and size + length > PART:
+            found.append([])
+            size = 0
+        found[-1].append(name)
+        size += length
+    return found
