@@ -66,7 +66,7 @@ class Holding:
                 key = _key(release, name)
                 holder = self.platform.holders.get(key)
                 if holder is None:
-                    holder = self.platform.holders[key] = Holder(port=places[name].port)
+                    holder = self.platform.holders[key] = Holder(host=places[name].host, port=places[name].port)
                     holder.start()
                 holder.hold()
                 self.holding[name] = holder

@@ -261,7 +261,7 @@ class Platform:
             if isinstance(service, Listening) and strategy_of(service) == "hold":
                 owner = f"{release.project}/{release.environment}/{name}"
                 port = self.store.ledger.assign("relay", owner, lambda _: str(free_port(ports)))
-                found[name] = Target(host="127.0.0.1", port=int(port))
+                found[name] = Target(host=relay_host(self.home), port=int(port))
         return found
 
     def _ports(self) -> set[int]:
@@ -370,13 +370,23 @@ def open_platform(
     return Platform(settings, store, runtime, edge, builder, secrets, addons(store, secrets), ProgressLogs(settings.home / "deploys"))
 
 
+def relay_host(home: Path) -> str:
+    """The loopback address of a home's relays. Their ports are kept while nobody listens there, so they must not be those of other homes."""
+    number = _number_of(home)
+    return f"127.78.{number // 254 % 254 + 1}.{number % 254 + 1}"
+
+
+def _number_of(home: Path) -> int:
+    return int.from_bytes(hashlib.sha256(str(home.resolve()).encode()).digest()[:4])
+
+
 def free_address(taken: set[str], port: int, home: Path) -> str:
     """A loopback address (RFC 1122: all of 127.0.0.0/8) that no service of this home has yet and where nobody listens on the port.
 
     Homes begin at different places of the range, so that two on one machine do not meet while one of them is stopped.
     """
     first, last = 256, 65_000
-    begin = int.from_bytes(hashlib.sha256(str(home.resolve()).encode()).digest()[:4]) % (last - first)
+    begin = _number_of(home) % (last - first)
     for step in range(last - first):
         number = first + (begin + step) % (last - first)
         address = f"127.77.{number // 256}.{number % 256}"
