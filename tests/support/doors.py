@@ -21,7 +21,7 @@ from homeport.deploys.platform import Platform, open_platform
 from homeport.drivers.builders.fake import FakeBuilder
 from homeport.drivers.edge.fake import FakeEdge
 from homeport.drivers.runtimes.fake import FakeRuntime
-from homeport.model.release import Release, Revision
+from homeport.model.release import Artifact, Release, Revision
 from homeport.model.spec import Spec
 from homeport.settings import Settings
 
@@ -80,6 +80,7 @@ def go_live(platform: Platform, spec: dict[str, Any], *, project: str = "shop", 
         number=number,
         revision=Revision(digest="d"),
         spec=made,
+        artifacts={name: Artifact(id="a", folder="/nonexistent") for name in made.services},
         secrets=pin(made, made.services, platform.secrets, project, environment).by_service,
         created_at=datetime.now(UTC),
     )
