@@ -177,8 +177,15 @@ class ServerDriver(ABC):
 
     def _start(self, place: Place, record: Record) -> None:
         server = self._server(place)
+        found = server.running()
         server.start(self._command(place, record))
-        server.wait_ready(lambda: self._ready(place, record), self.start_timeout)
+        try:
+            server.wait_ready(lambda: self._ready(place, record), self.start_timeout)
+        except AddOnFailed:
+            if found is None:
+                raise
+            server.start(self._command(place, record))  # the one that was found has ended just now
+            server.wait_ready(lambda: self._ready(place, record), self.start_timeout)
 
     def _stop(self, place: Place, record: Record) -> None:
         for server in reversed(self._servers(place, record)):

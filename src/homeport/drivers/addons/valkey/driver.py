@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
@@ -240,6 +242,7 @@ class ValkeyDriver(ServerDriver):
                 socket_timeout=30.0,
                 decode_responses=True,
                 single_connection_client=True,
+                retry=Retry(NoBackoff(), 0),
             )
             try:
                 yield client
