@@ -28,7 +28,7 @@ from homeport.drivers.builders.base import Builder
 from homeport.drivers.edge.base import ProvingEdge, RouteTable, Target
 from homeport.drivers.edge.hold import Holder
 from homeport.drivers.runtimes.accounts import allocate
-from homeport.drivers.runtimes.addresses import free_port, is_free
+from homeport.drivers.runtimes.addresses import FIRST, LAST, free_port, is_free
 from homeport.drivers.runtimes.base import Mount, Placement, Runtime
 from homeport.drivers.vault.keys import KeySource
 from homeport.drivers.vault.seal import Sealer
@@ -109,7 +109,7 @@ class Platform:
         if isinstance(definition, Listening):
             ports = self._ports()
             insists = release.artifacts[service].port
-            port = insists or int(self.store.ledger.assign("port", id, lambda _: str(free_port(ports))))
+            port = insists or int(self.store.ledger.assign("port", id, lambda _: self._free_port(ports)))
         host = "127.0.0.1" if port else ""
         return InstanceRow(
             id, release.project, release.environment, service, release.number, ordinal, role, host, port, "new", 0, 0, "", None, None
@@ -260,9 +260,13 @@ class Platform:
             service = release.spec.services[name]
             if isinstance(service, Listening) and strategy_of(service) == "hold":
                 owner = f"{release.project}/{release.environment}/{name}"
-                port = self.store.ledger.assign("relay", owner, lambda _: str(free_port(ports)))
+                port = self.store.ledger.assign("relay", owner, lambda _: self._free_port(ports))
                 found[name] = Target(host=relay_host(self.home), port=int(port))
         return found
+
+    def _free_port(self, taken: set[int]) -> str:
+        """Homes on one machine begin their search at different places: a port may be given out long before anybody listens on it."""
+        return str(free_port(taken, after=FIRST + _number_of(self.home) % (LAST - FIRST)))
 
     def _ports(self) -> set[int]:
         return {int(row.key) for kind in ("port", "relay") for row in self.store.ledger.list(kind)}
@@ -371,7 +375,7 @@ def open_platform(
 
 
 def relay_host(home: Path) -> str:
-    """The loopback address of a home's relays. Their ports are kept while nobody listens there, so they must not be those of other homes."""
+    """The loopback address of a home's relays. Their ports are kept while nobody listens there, so no other home may have them."""
     number = _number_of(home)
     return f"127.78.{number // 254 % 254 + 1}.{number % 254 + 1}"
 

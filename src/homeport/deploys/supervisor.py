@@ -12,7 +12,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
-from homeport.deploys.candidates import handle_of, health_of, prober, start_rows, wait_for_instance
+from homeport.deploys.candidates import at_its_port, handle_of, health_of, prober, start_rows, wait_for_instance
 from homeport.deploys.platform import Platform, needs_process
 from homeport.deploys.retention import sweep
 from homeport.deploys.routes import DRAIN
@@ -328,7 +328,7 @@ class Supervisor:
         check = health_of(service)
         if check.kind == "none":
             return
-        verdict = prober(self.platform).check(check, handle_of(self.platform, row))
+        verdict = prober(self.platform).check(at_its_port(check, service, row.port), handle_of(self.platform, row))
         if verdict.ok:
             self._misses.pop(row.id, None)
             if row.state == "unwell":

@@ -104,7 +104,7 @@ class Views:
                 state = "degraded" if well else "down"
             elif wanted.get(name, 0) == 0:
                 state = "stopped"
-            url = self.platform.url_of(release, name)
+            url = self.platform.url_of(release, name) if name in active else None
             found.append(
                 ServiceStatus(name=name, kind=service.kind, url=url, wanted=wanted.get(name, 0), healthy=well, state=state, detail=detail)
             )

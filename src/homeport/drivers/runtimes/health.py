@@ -122,9 +122,12 @@ class HealthProber:
         longest = min([INTERVAL, *(pause.total_seconds() for pause in (check.interval, check.start_interval) if pause)])
         begun = time.monotonic()
         pause = FIRST_PAUSE
+        verdict: Verdict | None = None
         while True:
             passed = time.monotonic() - begun
-            verdict = self.check(check, handle, host_header=host_header, timeout=allowed - passed)
+            before, verdict = verdict, self.check(check, handle, host_header=host_header, timeout=allowed - passed)
+            if verdict.cause == "timeout" and before is not None and allowed - passed < 1:
+                verdict = before  # cut short by the deadline, it says less than the one before
             ended = exited()
             if ended is not None:
                 verdict = Verdict(ok=False, cause="exited", detail=f"it ended before it was well: {ended.sentence()}", exit=ended)
