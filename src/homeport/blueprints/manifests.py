@@ -160,26 +160,26 @@ def plain_text(text: str) -> str:
     return value.value if isinstance(value, PlainValue) else text
 
 
-def words(command: Command) -> list[str]:
-    """A command as the argv list of a manifest: a line with shell syntax is given to a shell."""
+def argv(command: Command) -> list[str]:
+    """A command as an argv list: a line with shell syntax is given to a shell."""
     if not isinstance(command, str):
-        return [escape(word) for word in command]
+        return list(command)
     try:
         found = [] if _SHELL.search(command) else shlex.split(command)
     except ValueError:
         found = []
-    return [escape(word) for word in (found or ["sh", "-c", command])]
+    return found or ["sh", "-c", command]
+
+
+def words(command: Command) -> list[str]:
+    """The same for a field in which Kubernetes replaces `$(NAME)`."""
+    return [escape(word) for word in argv(command)]
 
 
 def command_of(argv: tuple[str, ...]) -> Command:
     """The argv list of a manifest as a command: `sh -c LINE` is the line."""
     plain = tuple(plain_text(word) for word in argv)
     return plain[2] if len(plain) == 3 and plain[:2] == ("sh", "-c") else plain
-
-
-def same_command(said: Command, kept: Command) -> bool:
-    """Whether two commands run the same words."""
-    return [*words(said)] == [*words(kept)]
 
 
 def seconds(value: timedelta | None) -> int | None:

@@ -47,7 +47,7 @@ class Variables:
             if key in RESERVED or key.startswith("X_GOOGLE_") or not key or "=" in key:
                 self.loss(path, "Cloud Run sets this variable itself, or takes none of this name")
                 continue
-            resolved = self.resolve(name, key, value)
+            resolved = self.resolve(name if key in service.env else "", key, value)
             if isinstance(resolved, PlainValue):
                 found.append({"name": key, "value": resolved.value})
             elif resolved is None:
@@ -79,7 +79,7 @@ class Variables:
             self.loss(path, f"the secret {name} has to exist: there are no optional ones and no defaults")
 
     def resolve(self, service: str, key: str, value: EnvValue, depth: int = 0) -> PlainValue | SecretValue | None:
-        """Text, a secret, or None for what is only known once it runs."""
+        """Text, a secret, or None for what is only known once it runs. `service` is empty for a value of an env group."""
         if depth > MAX_DEPTH:
             return None
         if isinstance(value, PlainValue):
@@ -91,14 +91,14 @@ class Variables:
                 else SecretValue(name="" if secret_id(key) == key else secret_id(key))
             )
         if isinstance(value, GeneratedValue):
-            return SecretValue(name=secret_id(value.scope or f"{service}-{key}"))
+            return SecretValue(name=secret_id(value.scope or "-".join(filter(None, (service, key)))))
         if isinstance(value, ExternalValue):
             return SecretValue(name="" if secret_id(key) == key else secret_id(key))
         if isinstance(value, HostValue):
             return PlainValue(value=value.default) if value.default is not None else SecretValue(name=secret_id(value.name))
         if isinstance(value, FromGroup):
             inner = self.spec.env_groups[value.group].env.get(value.key) if value.group in self.spec.env_groups else None
-            return None if inner is None else self._named(value.key, self.resolve(service, value.key, inner, depth + 1))
+            return None if inner is None else self._named(value.key, self.resolve("", value.key, inner, depth + 1))
         if isinstance(value, FromAddOn):
             return SecretValue(name=secret_id(f"{self.spec.name}-{value.addon}-{value.property}"))
         if isinstance(value, FromService):

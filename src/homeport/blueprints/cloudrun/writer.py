@@ -38,7 +38,7 @@ from homeport.blueprints.cloudrun.reasons import QUIET, REASONS
 from homeport.blueprints.cloudrun.values import Variables
 from homeport.blueprints.convert import covered, renamed_back
 from homeport.blueprints.kubernetes.reasons import matches
-from homeport.blueprints.manifests import byte_quantity, dump_manifests, probe, seconds, words
+from homeport.blueprints.manifests import argv, byte_quantity, dump_manifests, probe, seconds
 from homeport.blueprints.patch import losses
 from homeport.blueprints.source import MemoryTree
 from homeport.model.errors import BlueprintInvalid
@@ -217,8 +217,8 @@ class Emitter:
         found = {
             "name": self._kept(service).get("name"),
             "image": self.image(name, service),
-            "command": _argv(service.container.entrypoint) if service.container.entrypoint else None,
-            "args": _argv(wanted) if wanted else None,
+            "command": argv(service.container.entrypoint) if service.container.entrypoint else None,
+            "args": argv(wanted) if wanted else None,
             "workingDir": service.container.working_dir,
             "env": self.variables.entries(name, service),
             "resources": _resources(service),
@@ -323,13 +323,6 @@ def _timed(found: dict[str, Any] | None, check: HealthCheck) -> dict[str, Any] |
     """A probe with the delay before its first try."""
     delay = seconds(check.start_period)
     return found if found is None or not delay else {**found, "initialDelaySeconds": delay}
-
-
-def _argv(command: Command) -> list[str]:
-    """Cloud Run replaces no `$(NAME)`, so nothing is escaped."""
-    if not isinstance(command, str):
-        return list(command)
-    return [word.replace("$$", "$") for word in words(command)] if "$" not in command else ["sh", "-c", command]
 
 
 def _resources(service: Service) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class Values:
                 return
             if isinstance(inner, SecretValue) and not inner.name:
                 value = inner.model_copy(update={"name": value.key})
-        resolved = self.resolve(value, service, key)
+        resolved = self.resolve(value, "" if secret else service, key)
         if resolved is None:
             self.losses.append((path, self._why(value)))
             return
@@ -138,7 +138,8 @@ class Values:
         return "what it refers to is not in this project"
 
     def resolve(self, value: EnvValue, service: str, key: str, depth: int = 0) -> EnvValue | None:
-        """A value without references to services, groups or whole add-ons: text, Secret keys, and templates of both."""
+        """A value without references to services, groups or whole add-ons: text, Secret keys, and templates of both.
+        `service` is empty for a value of an env group."""
         if depth > MAX_DEPTH:
             return None
         if isinstance(value, HostValue):
@@ -149,12 +150,12 @@ class Values:
             return self._from_addon(value.addon, value.property)
         if isinstance(value, FromGroup):
             inner = self._group(value.group).get(value.key)
-            return None if inner is None else self.resolve(inner, service, value.key, depth + 1)
+            return None if inner is None else self.resolve(inner, "", value.key, depth + 1)
         if isinstance(value, Template):
             parts = [self.resolve(part, service, f"{key}.{n}", depth + 1) for n, part in enumerate(value.parts)]
             return None if None in parts else _flat([part for part in parts if part is not None])
         if isinstance(value, GeneratedValue):
-            return SecretValue(name=value.scope or (key if depth else f"{service}.{key}"))
+            return SecretValue(name=value.scope or (f"{service}.{key}" if service else key))
         if isinstance(value, ExternalValue):
             return SecretValue(description=f"{value.path} of {value.store}")
         return value
