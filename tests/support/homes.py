@@ -14,6 +14,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -46,6 +47,7 @@ class Home:
         self.env |= env or {}
         self.alias = Path("/run/homeport") / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
         self.process: subprocess.Popen[bytes] | None = None
+        self._started: list[subprocess.Popen[bytes]] = []
 
     # --- the control plane ------------------------------------------------------------------------------------
 
@@ -59,6 +61,8 @@ class Home:
             self.process = subprocess.Popen(
                 argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=limits
             )
+            self._started.append(self.process)
+            threading.Thread(target=self.process.wait, daemon=True).start()  # reaped at once: `down` waits until it is gone
         if wait:
             process = self.process
             until(lambda: self.alive() or process.poll() is not None, "the control plane to answer")
@@ -246,8 +250,8 @@ class Home:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if self.process is not None:
-            self.process.wait(10)
+        for process in self._started:
+            process.wait(10)
         if mounted(self.alias):
             subprocess.run(["umount", "-l", str(self.alias)], check=False, capture_output=True)
             with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import secrets
 import socket
 import threading
 import time
@@ -69,6 +70,7 @@ class Traffic:
     ) -> None:
         self.port, self.host, self.path, self.post = port, host, path, post
         self.tally, self.streams = Tally(), Streams()
+        self._name = secrets.token_hex(4)
         self._pause = threads / rate
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -103,7 +105,7 @@ class Traffic:
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._pause, time.monotonic() - 1.0)
             count += 1
-            id = f"{os.getpid()}-{number}-{count}"
+            id = f"{self._name}-{number}-{count}"
             began = time.monotonic()
             try:
                 connection = connection or _Connection(self.port)
