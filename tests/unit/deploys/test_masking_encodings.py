@@ -14,7 +14,7 @@ from homeport.deploys.masking import MASK, Masker, masked
 from homeport.model.errors import HomeportError
 
 SECRETS = {
-    "word": "canaryword",
+    "word": "canaryWord",
     "short": "c4n4ry",
     "url": "postgresql://app:p%40ss/w?rd@db:5432/x",
     "quotes": "a\"b'c\\d e",
@@ -67,7 +67,7 @@ def test_each_line_of_a_secret_with_lines_is_masked() -> None:
 def test_words_that_are_no_secrets_stay() -> None:
     """Short values and other text are left as they are; without secrets nothing happens."""
     assert Masker(["true", "5432", ""])("true on port 5432") == "true on port 5432"
-    assert Masker(["canaryword"])("canary word") == "canary word"
+    assert Masker(["canaryWord"])("canary Word") == "canary Word"
 
 
 def test_signs_of_patterns_in_a_secret_are_only_text() -> None:
@@ -77,5 +77,5 @@ def test_signs_of_patterns_in_a_secret_are_only_text() -> None:
 
 def test_an_error_is_masked_as_a_whole() -> None:
     """Sentences and last lines of an error lose the secret; its code stays."""
-    error = masked(HomeportError(what="a canaryword", why="b canaryword", fix="c", tail=["d canaryword"]), Masker(["canaryword"]))
+    error = masked(HomeportError(what="a canaryWord", why="b canaryWord", fix="c", tail=["d canaryWord"]), Masker(["canaryWord"]))
     assert "canary" not in str(error) and error.tail == (f"d {MASK}",) and error.code == "internal-error"
