@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -104,7 +105,10 @@ def wait_for_instance(platform: Platform, release: Release, row: InstanceRow) ->
         text = "it runs" if seen is None else f"it ended at once: {seen.sentence()}"
         return Verdict(ok=seen is None, detail=text, seconds=SETTLE.total_seconds(), exit=seen)
     return prober(platform).wait_until_healthy(
-        check, handle, exited=lambda: platform.runtime.wait(row.id, timedelta(0)), deadline=deadline_of(service)
+        at_its_port(check, service, row.port),
+        handle,
+        exited=lambda: platform.runtime.wait(row.id, timedelta(0)),
+        deadline=deadline_of(service),
     )
 
 
@@ -130,6 +134,19 @@ def health_of(service: Service) -> HealthCheck:
         own = isinstance(service, Listening) and check.port in (str(service.port), "http", "web")
         return check.model_copy(update={"port": ""}) if own else check
     return HealthCheck(kind="tcp") if isinstance(service, Listening) else HealthCheck(kind="none")
+
+
+def at_its_port(check: HealthCheck, service: Service, port: int) -> HealthCheck:
+    """A health command of a container file asks the container's port on its own loopback; here the instance has another one."""
+    if check.kind != "command" or not isinstance(service, Listening) or not service.port or not port:
+        return check
+    words = (check.command,) if isinstance(check.command, str) else check.command
+    moved = tuple(_at_port(word, service.port, port) for word in words)
+    return check.model_copy(update={"command": moved[0] if isinstance(check.command, str) else moved})
+
+
+def _at_port(text: str, old: int, new: int) -> str:
+    return re.sub(rf"(127\.0\.0\.1|localhost|0\.0\.0\.0)(:| ){old}\b", rf"\g<1>\g<2>{new}", text)
 
 
 def deadline_of(service: Service) -> timedelta:

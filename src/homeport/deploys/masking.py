@@ -17,6 +17,11 @@ from urllib.parse import quote, quote_plus
 from homeport.model.errors import HomeportError
 
 MASK = "••••••"
+_ORDINARY = frozenset(
+    ["production", "staging", "development", "testing", "preview", "default", "localhost", "enabled", "disabled", "warning", "critical"]
+)
+"""Settings that are put in by hand like secrets, are none, and stand in every other line of a log."""
+
 MIN_LENGTH = 6
 """Shorter values are words such as `true`; masking them would hide the text around them and protect nothing."""
 
@@ -29,7 +34,7 @@ class Masker:
     def __init__(self, values: Iterable[str]) -> None:
         forms: set[str] = set()
         for value in values:
-            if len(value) >= MIN_LENGTH:
+            if len(value) >= MIN_LENGTH and value not in _ORDINARY:
                 forms |= _forms(value)
                 for line in value.splitlines():
                     forms |= _forms(line) if len(line) >= MIN_LENGTH else set()
