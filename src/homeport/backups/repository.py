@@ -84,7 +84,7 @@ class Repository:
         into.mkdir(parents=True, exist_ok=True)
 
         def one(part: Part) -> None:
-            with self._fetched(part, manifest.id) as parcel:
+            with self.fetched(part, manifest.id) as parcel:
                 unpack_tree(parcel.path, into, self.key, backup=manifest.id)
 
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="fetch") as pool:
@@ -93,7 +93,7 @@ class Repository:
     def check(self, manifest: Manifest) -> None:
         """Compare every object with its digest, without unpacking. Raises ParcelDamaged, StorageFailed."""
         for part in manifest.parts:
-            with self._fetched(part, manifest.id):
+            with self.fetched(part, manifest.id):
                 pass
 
     def remove(self, manifest: Manifest) -> None:
@@ -156,7 +156,8 @@ class Repository:
 
     # --- small things -----------------------------------------------------------------------------------------
 
-    def _fetched(self, part: Part, backup: str) -> _Fetched:
+    def fetched(self, part: Part, backup: str) -> _Fetched:
+        """A checked object in a scratch file, for a `with` block. Raises ParcelDamaged, StorageFailed."""
         return _Fetched(self, part, backup)
 
     def _put_sealed(self, key: str, body: str) -> None:

@@ -26,9 +26,7 @@ def take(home: Path, store: Store, target: Path) -> list[tuple[str, str]]:
     """
     target.mkdir(mode=0o700)
     if store.database.sqlite:
-        for name in ("homeport.db", "journal.db"):
-            if (home / name).is_file():
-                _copy_database(home / name, target / name)
+        _copy_database(home / "homeport.db", target / "homeport.db")
     for name in FILES:
         if (home / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -51,6 +51,11 @@ def era_of(cluster: Cluster) -> str:
     return era
 
 
+def known_era(folder: Path) -> str:
+    """The era of the add-on in a folder; empty when it has none yet."""
+    return _known(folder / "era.json").get("era", "")
+
+
 def _known(file: Path) -> dict[str, str]:
     try:
         return dict(json.loads(file.read_bytes()))

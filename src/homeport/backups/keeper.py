@@ -1,0 +1,302 @@
+"""The keeper: ships WAL, takes backups when they are due, proves them, and forgets what the policy does not keep.
+
+One thread for shipping, since that must never wait for a long copy, and one for the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from homeport.backups import drills, taking, wal
+from homeport.backups.errors import BackupMissing
+from homeport.backups.guard import DiskReport, Watch, report
+from homeport.backups.manifest import Kind, Manifest, Proof
+from homeport.backups.restoring import Moment, Restored, restore_disks, restore_in_place
+from homeport.backups.room import Policy, Room
+from homeport.drivers.addons import switching
+from homeport.drivers.addons.base import AddOnId
+from homeport.drivers.storage.base import StorageFailed
+from homeport.model.base import Frozen
+from homeport.model.errors import HomeportError
+from homeport.store.backups import BackupRow
+
+log = logging.getLogger("homeport.backups")
+
+SHIP_EVERY = 3.0
+"""Seconds between looks for finished WAL segments. With `archive_timeout` it bounds what can be lost."""
+LOOK_EVERY = 60.0
+"""Seconds between looks for backups that are due."""
+RETRY_AFTER = timedelta(minutes=15)
+"""Time after a failure before the same thing is tried again."""
+
+
+class Due(Frozen):
+    """What is backed up, and when next."""
+
+    kind: Kind
+    project: str = ""
+    environment: str = ""
+    name: str
+    last: datetime | None = None
+    proven: datetime | None = None
+    next: datetime | None = None
+    problem: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.project}/{self.environment}/{self.name}"
+
+
+class Keeper:
+    """Everything that can be asked of the room, and its background work."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.watch = Watch()
+        self._stopping = threading.Event()
+        self._failed: dict[str, tuple[datetime, str]] = {}
+        self._said: set[str] = set()
+        self._threads = [
+            threading.Thread(target=self._every, args=(SHIP_EVERY, self.ship), name="wal-shipper", daemon=True),
+            threading.Thread(target=self._every, args=(LOOK_EVERY, self.look), name="backups", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Clean up after a crash and begin."""
+        drills.sweep(self.room)
+        for thread in self._threads:
+            thread.start()
+
+    @staticmethod
+    def before_start(room: Room) -> list[AddOnId]:
+        """Finish restores that a crash interrupted between their two renames; call it before add-ons are started."""
+        return switching.finish(room.home)
+
+    def stop(self) -> None:
+        """Stop the background work; an upload goes on at the next start."""
+        self._stopping.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=10)
+        drills.sweep(self.room)
+
+    def _every(self, seconds: float, work: Callable[[], object]) -> None:
+        while not self._stopping.wait(seconds):
+            try:
+                work()
+            except Exception:
+                log.exception("the keeper goes on after this")
+
+    # --- what goes on -----------------------------------------------------------------------------------------
+
+    def ship(self) -> dict[str, str]:
+        """Ship WAL; problems by add-on, each told once."""
+        problems = wal.ship_all(self.room)
+        for slug, why in problems.items():
+            if slug not in self._said:
+                self.room.wiring.tell("backup.wal-waits", f"WAL of {slug} waits on this machine: {why}", subject=slug)
+        self._said = set(problems)
+        return problems
+
+    def look(self) -> None:
+        """Take what is due, prove what is not proven, forget what is not kept."""
+        found = self.watch.look(self.room)
+        if found.low:
+            return
+        taking.resume(self.room)
+        for due in self.schedule():
+            if self._stopping.is_set():
+                return
+            if due.next is not None and due.next <= datetime.now(UTC):
+                self._guarded(due, lambda due=due: self._take(due))  # type: ignore[misc]
+        for row in self.unproven():
+            if self._stopping.is_set():
+                return
+            drills.drill(self.room, Manifest.model_validate_json(row.body))
+        self.forget()
+
+    def _guarded(self, due: Due, work: Callable[[], object]) -> None:
+        try:
+            work()
+            self._failed.pop(due.key, None)
+        except (HomeportError, psycopg.Error, OSError) as error:
+            why = getattr(error, "why", str(error))
+            self._failed[due.key] = (datetime.now(UTC), why)
+            self.room.wiring.tell("backup.failed", f"No backup of {due.key.strip('/')}: {why}", due.project, due.environment)
+
+    def _take(self, due: Due) -> Manifest | None:
+        if due.kind == "platform":
+            return taking.take_platform(self.room)
+        if due.kind == "disks":
+            return taking.take_disks(self.room, due.project, due.environment)
+        return taking.take_addon(self.room, AddOnId(project=due.project, environment=due.environment, name=due.name))
+
+    # --- what is asked ----------------------------------------------------------------------------------------
+
+    def schedule(self) -> list[Due]:
+        """Everything that is backed up, with its last and next time."""
+        every, now = self.room.policy.every, datetime.now(UTC)
+        found = []
+        for kind, project, environment, name in self._subjects():
+            rows = self.room.store.backups.list(project, environment, name, kind=kind, limit=100)
+            rows = [row for row in rows if row.project == project]
+            last = rows[0].taken_at if rows else None
+            proven = next((row.proven_at for row in rows if row.proven_at is not None), None)
+            after = last + every if last is not None else now
+            if kind == "postgres" and rows and not self._carried(Manifest.model_validate_json(rows[0].body)):
+                after = now
+            failed, why = self._failed.get(f"{project}/{environment}/{name}", (None, ""))
+            if failed is not None:
+                after = max(after, failed + RETRY_AFTER)
+            found.append(
+                Due(kind=kind, project=project, environment=environment, name=name, last=last, proven=proven, next=after, problem=why)
+            )
+        return found
+
+    def _carried(self, manifest: Manifest) -> bool:
+        """Whether the WAL that is written now continues a base backup: not after a restore or an upgrade."""
+        return wal.known_era(self.room.home / "addons" / manifest.addon.slug) == manifest.era
+
+    def _subjects(self) -> list[tuple[Kind, str, str, str]]:
+        kinds = {row.key: str(row.value.get("engine")) for row in self.room.store.ledger.list("addon")}
+        found: list[tuple[Kind, str, str, str]] = []
+        for id in self.room.addons():
+            kind: Kind = "postgres" if kinds[id.slug] == "postgres" else "redis"
+            if kinds[id.slug] in ("postgres", "redis"):
+                found.append((kind, id.project, id.environment, id.name))
+        owners = sorted({row.owner for row in self.room.store.ledger.list("volume")})
+        found += [("disks", *owner.split("/")[:2], "disks") for owner in owners]  # type: ignore[misc]
+        if self.room.store.environments.all():
+            found.append(("platform", "", "", "platform"))
+        return found
+
+    def now(self, project: str = "", environment: str = "", name: str = "") -> list[Manifest]:
+        """Back up now: everything, one environment, or one of its add-ons, `disks` or `platform`.
+
+        Raises BackupMissing when that names nothing, and what a backup raises.
+        """
+        wanted = [due for due in self.schedule() if _means(due, project, environment, name)]
+        if not wanted:
+            raise BackupMissing(f"There is nothing called {name!r} to back up." if name else "There is nothing to back up yet.")
+        found = []
+        for due in wanted:
+            manifest = self._take(due)
+            self._failed.pop(due.key, None)
+            if manifest is not None:
+                found.append(manifest)
+                text = f"{due.key.strip('/')} was backed up: {manifest.size / 2**20:.1f} MiB."
+                self.room.wiring.tell("backup.taken", text, due.project, due.environment, backup=manifest.id)
+        return found
+
+    def verify(self, id: str) -> Proof:
+        """Restore a backup in a scratch instance and compare. Raises BackupMissing."""
+        return drills.drill(self.room, self.room.find(id))
+
+    def unproven(self) -> list[BackupRow]:
+        """The newest backup of each thing, when none of that thing was proven for the policy's time."""
+        found = []
+        limit = datetime.now(UTC) - self.room.policy.prove_every
+        for kind, project, environment, name in self._subjects():
+            rows = self.room.store.backups.list(project, environment, name, kind=kind, limit=20)
+            if rows and rows[0].proof is None and all(row.proven_at is None or row.proven_at < limit for row in rows):
+                found.append(rows[0])
+        return found
+
+    def restore(self, id: AddOnId, moment: Moment, *, actor: str) -> Restored:
+        """Bring an add-on back in place. Raises what `restore_in_place` raises."""
+        done = restore_in_place(self.room, id, moment)
+        text = f"{id.name} was brought back to {moment.text} in {done.seconds:.1f} s; the former data is kept 7 days."
+        self.room.wiring.tell("backup.restored", text, id.project, id.environment, actor=actor, subject=id.name, backup=done.backup)
+        return done
+
+    def restore_disks(self, manifest: Manifest, *, actor: str) -> Restored:
+        """Bring the disks of an environment back in place; what writes to them is stopped by the caller."""
+        names = {folder: folder for folder in {path.split("/")[0] for path in (manifest.fingerprint.files if manifest.fingerprint else {})}}
+        done = restore_disks(self.room, manifest, names)
+        text = f"The disks were brought back to {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC; the former ones are kept 7 days."
+        self.room.wiring.tell("backup.restored", text, manifest.project, manifest.environment, actor=actor, backup=manifest.id)
+        return done
+
+    def disk(self) -> DiskReport:
+        return report(self.room, self.watch.history)
+
+    def set_policy(self, policy: Policy) -> Policy:
+        """Change what is backed up when and kept how long."""
+        _ = self.room.key.of(str(self.room.key.identity), policy.recipients)  # refuses what is no recipient
+        self.room.store.backups.set_policy(policy.model_dump(mode="json", exclude_defaults=True))
+        return self.room.policy
+
+    # --- forgetting -------------------------------------------------------------------------------------------
+
+    def forget(self) -> list[str]:
+        """Remove backups that the policy does not keep, then WAL that no kept one needs; ids of those removed."""
+        removed: list[str] = []
+        groups: dict[tuple[str, str, str, str], list[BackupRow]] = {}
+        for row in self.room.store.backups.list(limit=100_000):
+            groups.setdefault((row.kind, row.project, row.environment, row.name), []).append(row)
+        repositories = self.room.repositories()
+        with self.room.busy:
+            for rows in groups.values():
+                kept = keep(rows, self.room.policy)
+                for row in rows:
+                    if row.id not in kept:
+                        self._forget_one(row, repositories)
+                        removed.append(row.id)
+            self._prune_shared(repositories)
+        return removed
+
+    def _forget_one(self, row: BackupRow, repositories: Sequence[Any]) -> None:
+        manifest = Manifest.model_validate_json(row.body)
+        for repository in repositories:
+            try:
+                repository.remove(manifest)
+            except StorageFailed as error:
+                log.warning("backup %s stays on %s: %s", row.id, repository.name, error.why)
+                return
+        self.room.store.backups.remove(row.id)
+
+    def _prune_shared(self, repositories: Sequence[Any]) -> None:
+        needed: dict[str, str] = {}
+        for manifest in self.room.manifests(kind="postgres"):
+            first = manifest.ref.metadata.get("start_segment", "") if manifest.ref else ""
+            if manifest.era and first:
+                needed[manifest.era] = min(needed.get(manifest.era, first), first)
+        wal.prune(repositories, needed)
+        blobs = {part.key for manifest in self.room.manifests(kind="platform") for part in manifest.parts if part.key.startswith("blobs/")}
+        for repository in repositories:
+            for key in repository.storage.list("blobs"):
+                if key not in blobs and blobs:
+                    repository.storage.remove(key)
+
+
+def keep(rows: Sequence[BackupRow], policy: Policy) -> set[str]:
+    """Ids of the backups of one thing (newest first) that a policy keeps. The newest proven one is always kept."""
+    kept = {row.id for row in rows[: policy.keep_last]}
+    kept |= {row.id for row in rows if row.proven_at is not None and row is next(r for r in rows if r.proven_at is not None)}
+    for count, period in ((policy.keep_daily, "%Y-%j"), (policy.keep_weekly, "%G-%V")):
+        seen: set[str] = set()
+        for row in rows:
+            name = row.taken_at.strftime(period)
+            if name not in seen and len(seen) < count:
+                seen.add(name)
+                kept.add(row.id)
+    return kept
+
+
+def _means(due: Due, project: str, environment: str, name: str) -> bool:
+    """Whether somebody who names these means this."""
+    if due.kind == "platform":
+        return name == "platform" or not (project or name)
+    return project in ("", due.project) and environment in ("", due.environment) and name in ("", due.name)
+
+
+def age(row: BackupRow | None) -> float:
+    """Seconds since a backup was proven; infinite when none was."""
+    return time.time() - row.proven_at.timestamp() if row is not None and row.proven_at is not None else float("inf")

@@ -1,0 +1,206 @@
+"""Bare metal: an empty machine becomes the home that a target holds backups of."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from homeport.backups.errors import BackupMissing, RecoveryRefused, stamp
+from homeport.backups.manifest import Manifest
+from homeport.backups.repository import Repository, found_key
+from homeport.backups.restoring import Moment, look, materialise, restore_disks
+from homeport.backups.room import Room
+from homeport.drivers.addons.base import AddOnDriver, AddOnId
+from homeport.drivers.files import remove_tree, write_atomic
+from homeport.drivers.storage.base import Storage, Target
+from homeport.drivers.storage.parcels import unpack_tree
+from homeport.model.base import Frozen
+from homeport.model.errors import HomeportError
+from homeport.model.release import Release
+from homeport.store import Store
+
+log = logging.getLogger("homeport.backups")
+
+
+class Recovered(Frozen):
+    """What came back."""
+
+    backup: str
+    """The copy of the platform it began from."""
+    taken_at: datetime
+    environments: tuple[str, ...] = ()
+    addons: dict[str, str] = {}
+    """By add-on, how far it goes: the time of its last transaction or copy."""
+    disks: tuple[str, ...] = ()
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+class Alone:
+    """Wiring of a room without a control plane: add-ons get their passwords when one starts."""
+
+    def __init__(self, vault_keys: Sequence[bytes]) -> None:
+        self._keys = vault_keys
+
+    def live_release(self, project: str, environment: str) -> Release | None:
+        del project, environment
+        return None
+
+    def provision(self, release: Release) -> None:
+        del release
+
+    def account(self, project: str, environment: str) -> int | None:
+        del project, environment
+        return None
+
+    def tell(self, kind: str, text: str, project: str = "", environment: str = "", **data: object) -> None:
+        del project, environment, data
+        log.info("%s: %s", kind, text)
+
+    def reveal(self, project: str, environment: str, name: str, version: int) -> str:
+        raise BackupMissing(f"{name}@{version} of {project}/{environment} is not read here.")
+
+    def keep(self, project: str, environment: str, name: str, value: str, actor: str) -> int:
+        del project, environment, name, value, actor
+        return 0
+
+    def go_live(self, project: str, environment: str, number: int, actor: str) -> str:
+        del project, environment, number, actor
+        return ""
+
+    def vault_keys(self) -> Sequence[bytes]:
+        return self._keys
+
+
+def recover(
+    home: Path,
+    target: Target,
+    open_storage: Callable[[Target], Storage],
+    vault_keys: Sequence[bytes],
+    drivers: Callable[[], Mapping[str, AddOnDriver]],
+    *,
+    keep_key: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+) -> Recovered:
+    """Bring everything back into an empty home; start its control plane afterwards. `keep_key`: the vault key goes into `vault.key`.
+
+    A failure leaves the home empty again. Raises RecoveryRefused, BackupKeyWrong, BackupMissing, ParcelDamaged, StorageFailed.
+    """
+    began = time.monotonic()
+    if (home / "homeport.db").exists() or (home / "vault.json").exists():
+        raise RecoveryRefused(
+            why=f"{home} is not empty: it is a home already.", fix="Recover on an empty machine, or set HOMEPORT_HOME to an empty folder."
+        )
+    home.mkdir(parents=True, exist_ok=True, mode=0o755)
+    scratch = home / "backups" / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (home / "backups").chmod(0o711)
+    before = {entry.name for entry in home.iterdir()}
+    try:
+        repository = Repository(storage := open_storage(target), found_key(open_storage(target), vault_keys, scratch), scratch)
+        manifests = list(repository.manifests())
+        platform = _platform(home, manifests)
+        say(f"Bringing back the platform as of {stamp(platform.taken_at)}.")
+        _put_back(home, repository, platform)
+        write_atomic(home / "backups" / "key", f"{repository.key.identity}\n".encode(), 0o600)
+        if keep_key:
+            write_atomic(home / "vault.key", base64.b64encode(vault_keys[0]) + b"\n", 0o600)
+        return _data(home, target, storage, platform, manifests, repository, drivers(), vault_keys, say, began)
+    except BaseException:
+        for entry in list(home.iterdir()):
+            if entry.name not in before - {"backups"} and entry.name != "addons":
+                remove_tree(entry)
+        raise
+
+
+def _platform(home: Path, manifests: Sequence[Manifest]) -> Manifest:
+    found = [manifest for manifest in manifests if manifest.kind == "platform"]
+    if not found:
+        raise BackupMissing("The target holds no backup of a platform.", "Name the target that `homeport backup now platform` went to.")
+    newest = max(found, key=lambda manifest: manifest.taken_at)
+    if Path(newest.home) != home:
+        raise RecoveryRefused(
+            why=f"Its releases were built in {newest.home}, and hold paths of it; this home would be {home}.",
+            fix=f"Set HOMEPORT_HOME so that the home lies where it was ({newest.home}), as the same account.",
+        )
+    return newest
+
+
+def _put_back(home: Path, repository: Repository, platform: Manifest) -> None:
+    """Store, vault and shared things, each where it was."""
+    own = [part for part in platform.parts if not part.key.startswith("blobs/")]
+    copy = repository.scratch / "platform"
+    repository.fetch(platform, copy, own)
+    for part in platform.parts:
+        if part.key.startswith("blobs/"):
+            folder = home / part.key.split("/")[1]
+            folder.mkdir(exist_ok=True, mode=0o755)
+            with repository.fetched(part, platform.id) as parcel:
+                unpack_tree(parcel.path, folder, repository.key, backup=platform.id)
+    for file in sorted(copy.rglob("*")):
+        if file.is_file():
+            place = home / file.relative_to(copy)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(file, place)
+    remove_tree(copy)
+
+
+def _data(
+    home: Path, target: Target, storage: Storage, platform: Manifest, manifests: Sequence[Manifest], repository: Repository,
+    drivers: Mapping[str, AddOnDriver], vault_keys: Sequence[bytes], say: Callable[[str], None], began: float,
+) -> Recovered:  # fmt: skip
+    """Add-ons to the end of their WAL, disks as of their newest copy."""
+    store = Store.open(home)
+    try:
+        room = Room(home, store, drivers, Alone(vault_keys), lambda _: storage, lambda: [target])
+        for manifest in manifests:
+            room.index(manifest, [target.name], repository.proof(manifest.id))
+        addons: dict[str, str] = {}
+        notes: list[str] = []
+        for id in room.addons():
+            say(f"Bringing back {id.name} of {id.project}/{id.environment}.")
+            addons[id.slug] = _addon(room, id, notes)
+        disks = _disks(room, notes, say)
+        rows = [f"{row.project}/{row.environment}" for row in store.environments.all()]
+        store.events.add("home.recovered", f"The home was recovered from {target.name}, as of {stamp(platform.taken_at)}.")
+    finally:
+        store.close()
+    return Recovered(
+        backup=platform.id, taken_at=platform.taken_at, environments=tuple(rows), addons=addons, disks=tuple(disks), notes=tuple(notes),
+        seconds=round(time.monotonic() - began, 3),
+    )  # fmt: skip
+
+
+def _addon(room: Room, id: AddOnId, notes: list[str]) -> str:
+    """Bring one back to the end of what there is; an older backup when the newest does not do."""
+    found = room.manifests(id.project, id.environment, id.name)
+    for manifest in found:
+        try:
+            recovery = materialise(room, manifest, Moment(), id)
+            look(room, manifest, id, compare=False)
+        except HomeportError as error:
+            notes.append(f"{id.slug}: the backup {manifest.id} was passed over: {error.why}")
+            continue
+        return stamp((recovery.latest or manifest.taken_at).astimezone(UTC))
+    notes.append(f"{id.slug}: there is no backup that can be restored; it begins empty")
+    return "empty"
+
+
+def _disks(room: Room, notes: list[str], say: Callable[[str], None]) -> list[str]:
+    done = []
+    for owner in sorted({row.owner for row in room.store.ledger.list("volume")}):
+        project, environment = owner.split("/")[:2]
+        found = room.manifests(project, environment, "disks")
+        if not found:
+            notes.append(f"{owner}: its disks have no backup and begin empty")
+            continue
+        say(f"Bringing back the disks of {owner}.")
+        names = {row.key: row.key for row in room.store.ledger.list("volume", owner)}
+        restore_disks(room, found[0], names)
+        done.append(f"{owner} as of {stamp(found[0].taken_at)}")
+    return done
