@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from homeport.blueprints.kubernetes import KubernetesReader
+from homeport.blueprints.kubernetes import KubernetesReader, KubernetesWriter
 from homeport.blueprints.manifests import parse_manifests
 from homeport.blueprints.source import MemoryTree
 from homeport.model.addon import Postgres
@@ -12,6 +12,7 @@ from homeport.model.env import FromGroup, PlainValue, SecretValue, Template
 from homeport.model.errors import BlueprintInvalid
 from homeport.model.reading import Fate, Reading, leaves
 from homeport.model.service import CronService, PrivateService, WebService, WorkerService
+from homeport.model.spec import Spec
 
 BY_HAND = """\
 apiVersion: v1
@@ -213,3 +214,12 @@ def test_knative_and_compose_files_are_none_of_its_own() -> None:
     assert not reader.recognises("docker-compose.yml", "services: {}\n")
     assert not reader.recognises("Procfile", BY_HAND)
     assert isinstance(read(BY_HAND.replace("kind: Ingress", "kind: Gateway")).spec.services["web"], PrivateService)
+
+
+def test_only_manifests_of_homeports_own_are_found_by_themselves() -> None:
+    """A repository's own manifests never decide in place of its source; one that Homeport wrote does, with all it kept."""
+    spec = Spec(name="shop", services={"web": WebService(command="node a.js")})
+    written = KubernetesWriter().write(spec).files
+    reader = KubernetesReader()
+    assert reader.candidates(MemoryTree({"k8s.yaml": BY_HAND})) == []
+    assert reader.candidates(MemoryTree(written)) == ["kubernetes.yaml"]

@@ -194,10 +194,10 @@ class _Resource:
         else:
             own = self.annotations.get(KIND, "")
             public = self.annotations.get(INGRESS, "all") in ("all", "internal-and-cloud-load-balancing")
-            fields["kind"] = own if own == "static" else "web" if public else "private"
+            fields["kind"] = own if own in ("static", "function") else "web" if public else "private"
             fields |= self._ports(fields, fields.pop("ports"))
         fields.pop("ports", None)
-        if fields["kind"] in ("web", "static") and self.annotations.get(NO_URL) == "true":
+        if fields["kind"] in ("web", "static", "function") and self.annotations.get(NO_URL) == "true":
             fields["default_domain"] = False
         if fields["kind"] == "web" and notes.get(AFFINITY) == "true":
             fields["sticky"] = True
@@ -310,7 +310,7 @@ class _Resource:
     @staticmethod
     def _ports(fields: dict[str, Any], ports: tuple[int | None, str] | None) -> dict[str, Any]:
         port, name = ports or (None, "")
-        if fields["kind"] == "static":
+        if fields["kind"] not in ("web", "private"):
             return {}
         return {"port": port, "protocol": "h2c" if name == "h2c" else "http"}
 

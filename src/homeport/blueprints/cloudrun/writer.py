@@ -43,7 +43,7 @@ from homeport.blueprints.patch import losses
 from homeport.blueprints.source import MemoryTree
 from homeport.model.errors import BlueprintInvalid
 from homeport.model.reading import Loss, Written
-from homeport.model.service import Command, CronService, Disk, FunctionService, HealthCheck, Listening, Service, StaticService, WebService
+from homeport.model.service import Command, CronService, Disk, FunctionService, HealthCheck, Listening, Service, WebService
 from homeport.model.spec import Spec
 
 SERVING, RUN = "serving.knative.dev/v1", "run.googleapis.com/v1"
@@ -116,9 +116,6 @@ class Emitter:
     def resources(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for name, service in self.spec.services.items():
-            if isinstance(service, FunctionService):
-                self.loss(f"services.{name}", "functions are built by another product (Cloud Run functions): nothing is written for it")
-                continue
             self.written.add(name)
             self._say_image(name, service)
             if isinstance(service, CronService):
@@ -136,14 +133,13 @@ class Emitter:
         return service.build.image or f"REGION-docker.pkg.dev/PROJECT_ID/{self.spec.name}/{self.names[name]}:latest"
 
     def _say_image(self, name: str, service: Service) -> None:
-        if service.build.builder != "image" or not service.build.image:
-            what = (
-                "an image with a web server and the built files, answering on PORT" if isinstance(service, StaticService) else "the image"
-            )
-            self.loss(
-                f"services.{name}.build",
-                f"YAML builds nothing: build {what}, push it as {self.image(name, service)}, or write another name",
-            )
+        if service.build.builder == "image" and service.build.image:
+            return
+        what = {"static": "an image with a web server and the built files, answering on PORT"}.get(service.kind, "the image")
+        if isinstance(service, FunctionService):
+            what = "an image that answers on PORT and calls the function (buildpacks make one of a Node or Python function)"
+        reason = f"YAML builds nothing: build {what}, push it as {self.image(name, service)}, or write another name"
+        self.loss(f"services.{name}.build", reason)
 
     def _kept(self, service: Service) -> dict[str, Any]:
         kept = service.extensions.get("cloudrun")
@@ -166,7 +162,7 @@ class Emitter:
         private = service.kind == "private"
         ranged = scale.min is not None or scale.max is not None or scale.scale_to_zero
         own: dict[str, str | None] = {INGRESS: "internal" if private else "all", INVOKER: "true"}
-        own[KIND] = "static" if service.kind == "static" else None
+        own[KIND] = service.kind if service.kind in ("static", "function") else None
         own[NO_URL] = "true" if getattr(service, "default_domain", True) is False else None
         if not ranged:
             own |= {MODE: "manual", COUNT: str(scale.instances)}

@@ -67,9 +67,9 @@ class KubernetesReader:
         return bool(_SIGN.search(text) and _KIND.search(text)) and not _FOREIGN.search(text)
 
     def candidates(self, tree: SourceTree) -> list[str]:
-        names = ("kubernetes.yaml", "kubernetes.yml", "k8s.yaml", "k8s.yml")
-        present = set(tree.list())
-        return [name for name in names if name in present and self.recognises(name, tree.text(name) or "")]
+        """Only what Homeport wrote: manifests by hand name images that somebody else built, and the source beside them is what to run."""
+        names = [name for name in tree.list() if name in ("kubernetes.yaml", "kubernetes.yml", "k8s.yaml", "k8s.yml")]
+        return [name for name in names if f"{MANAGED_BY}: {OWNER}" in (tree.text(name) or "")]
 
     def read(self, tree: SourceTree, path: str) -> Reading:
         document = parse_manifests(path, open_blueprint(tree, path))
