@@ -20,6 +20,7 @@ from homeport.deploys.audit import AuditLog
 from homeport.deploys.config import Surroundings, environment_of
 from homeport.deploys.outside import OutsideStores
 from homeport.deploys.plan import instances_of, strategy_of
+from homeport.deploys.ports import at_port
 from homeport.deploys.progress import ProgressLogs
 from homeport.deploys.routes import Live, host_of, hosts_of, make_table
 from homeport.deploys.secrets import SecretBook
@@ -146,7 +147,7 @@ class Platform:
             ordinal=ordinal,
             generation=time.time_ns() // 1_000_000,
             artifact=artifact,
-            command=_with_entrypoint(definition, command or artifact.command),
+            command=at_port(_with_entrypoint(definition, command or artifact.command), getattr(definition, "port", None), port),
             env=env,
             host="127.0.0.1" if port else "",
             port=port,
