@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -176,10 +176,12 @@ def words(command: Command) -> list[str]:
     return [escape(word) for word in argv(command)]
 
 
-def command_of(argv: tuple[str, ...]) -> Command:
-    """The argv list of a manifest as a command: `sh -c LINE` is the line."""
-    plain = tuple(plain_text(word) for word in argv)
-    return plain[2] if len(plain) == 3 and plain[:2] == ("sh", "-c") else plain
+def command_of(words: Sequence[str]) -> Command:
+    """An argv list as a command: `sh -c LINE` is the line, and so are words that a line is split into; else the list."""
+    if len(words) == 3 and tuple(words[:2]) == ("sh", "-c"):
+        return words[2]
+    line = shlex.join(words)
+    return line if argv(line) == list(words) else tuple(words)
 
 
 def seconds(value: timedelta | None) -> int | None:

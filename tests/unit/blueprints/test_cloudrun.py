@@ -149,7 +149,7 @@ RICH = Spec(
         "web": WebService(
             build=IMAGE,
             port=3000,
-            command=("node", "a.js"),
+            command="node a.js",
             env={"A": PlainValue(value="$(x)\n"), "KEY": SecretValue(), "B": SecretValue(name="other")},
             health=HealthCheck(path="/up", interval=timedelta(seconds=5), deadline=timedelta(seconds=60), restart_after=4),
             scale=Scale(min=0, max=9, scale_to_zero=True, hard_concurrency=50),
@@ -161,7 +161,7 @@ RICH = Spec(
             ),
             default_domain=False,
             region="europe-west1",
-            release_command=Hook(command=("migrate",), timeout=timedelta(seconds=90)),
+            release_command=Hook(command="migrate", timeout=timedelta(seconds=90)),
         ),
         "api": PrivateService(build=IMAGE, protocol="h2c", scale=Scale(instances=3), health=HealthCheck(kind="tcp")),
         "jobs": WorkerService(build=IMAGE, command="work | log", scale=Scale(instances=2), resources=Resources(cpu=0.5)),

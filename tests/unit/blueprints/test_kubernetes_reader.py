@@ -141,7 +141,7 @@ def test_manifests_written_by_hand_become_a_project() -> None:
     spec = read(BY_HAND).spec
     web, api, jobs, nightly = (spec.services[name] for name in ("web", "api", "jobs", "nightly"))
     db = spec.addons["db"]
-    assert isinstance(web, WebService) and web.port == 3000 and web.command == ("npm", "start") and web.aliases == ("web-svc",)
+    assert isinstance(web, WebService) and web.port == 3000 and web.command == "npm start" and web.aliases == ("web-svc",)
     assert [d.host for d in web.domains] == ["shop.example.com"] and web.domains[0].tls
     assert web.scale.min == 2 and web.scale.max == 5 and web.scale.target_cpu == 60 and web.scale.instances == 2
     assert web.env_groups == ("settings", "keys")

@@ -125,7 +125,7 @@ RICH = Spec(
         "web": WebService(
             build=IMAGE,
             port=3000,
-            command=("node", "server.js"),
+            command="node server.js",
             env={
                 "MODE": PlainValue(value="$(not) a $$ reference\nsecond line "),
                 "KEY": SecretValue(),
@@ -143,7 +143,7 @@ RICH = Spec(
             ),
             resources=Resources(cpu=1.5, memory=512 << 20, cpu_reserved=0.25, memory_reserved=128 << 20),
             scale=Scale(min=2, max=6, target_cpu=70, target_memory=80),
-            release_command=Hook(command=("bin/migrate", "--all"), timeout=timedelta(seconds=60)),
+            release_command=Hook(command="bin/migrate --all", timeout=timedelta(seconds=60)),
             shutdown_grace=timedelta(seconds=45),
             rollout=Rollout(max_surge="25%", max_unavailable="1", monitor=timedelta(seconds=10)),
             container=ContainerOptions(user="1000:1000", read_only=True, working_dir="/srv", cap_drop=("ALL",), tmpfs=()),
@@ -153,15 +153,15 @@ RICH = Spec(
         "api": PrivateService(build=IMAGE, port=9000, protocol="h2c", health=HealthCheck(kind="tcp"), scale=Scale(instances=3)),
         "jobs": WorkerService(
             build=IMAGE,
-            command=("work",),
+            command="work",
             disks=(Disk(name="data", mount_path="/data", size=5 << 30), Disk(name="tmp", mount_path="/t", kind="tmpfs", size=1 << 20)),
             checks=(HealthCheck(kind="command", command=("alive",), role="live"),),
         ),
         "nightly": CronService(
-            build=IMAGE, command=("clean",), schedule="17 3 * * *", timezone="Europe/Berlin", concurrency="replace",
+            build=IMAGE, command="clean", schedule="17 3 * * *", timezone="Europe/Berlin", concurrency="replace",
             timeout=timedelta(seconds=600), restart=Restart(policy="on-failure", max_retries=2),
         ),
-        "once": CronService(build=IMAGE, command=("seed",), schedule="", job=True, restart=Restart(policy="never")),
+        "once": CronService(build=IMAGE, command="seed", schedule="", job=True, restart=Restart(policy="never")),
     },
     addons={
         "db": Postgres(version="17", database="shop", user="shop", disk=10 << 30, parameters={"max_connections": "50"}),

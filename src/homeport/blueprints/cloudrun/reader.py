@@ -33,14 +33,14 @@ from homeport.blueprints.cloudrun.names import (
     TIMEZONE,
 )
 from homeport.blueprints.dialect import open_blueprint, validation_problems
-from homeport.blueprints.manifests import bytes_of, objects, parse_manifests, quantity, read_probe
+from homeport.blueprints.manifests import bytes_of, command_of, objects, parse_manifests, quantity, read_probe
 from homeport.blueprints.naming import Names, bare_name, clean_path
 from homeport.blueprints.source import SourceTree
 from homeport.blueprints.view import Ledger, View
 from homeport.model.base import slug
 from homeport.model.env import EnvValue, PlainValue, SecretValue
 from homeport.model.reading import Fate, Reading
-from homeport.model.service import Command, HealthCheck
+from homeport.model.service import HealthCheck
 from homeport.model.spec import Spec
 
 _SIGN = re.compile(r"^\s*[\"']?apiVersion[\"']?\s*:\s*[\"']?(?:serving\.knative\.dev/|run\.googleapis\.com/v1)", re.MULTILINE)
@@ -288,9 +288,9 @@ class _Resource:
         view.honoured("name")
         fields: dict[str, Any] = {"build": {"builder": "image", "image": view.text("image")}}
         options: dict[str, Any] = {"working_dir": view.text("workingDir")}
-        fields["command"] = _command(view.texts("args"))
+        fields["command"] = command_of(view.texts("args")) if "args" in view else ""
         if "command" in view:
-            options["entrypoint"] = _command(view.texts("command"))
+            options["entrypoint"] = view.texts("command")
         fields["env"] = self._env(view)
         fields["resources"] = self._resources(view)
         fields["disks"] = tuple(self._disk(mount, volumes) for mount in view.views("volumeMounts"))
@@ -414,11 +414,6 @@ def _secret_volume(inner: View) -> dict[str, Any]:
     items = [{"key": item.text("key"), "path": item.text("path")} for item in inner.views("items")]
     inner.ignored("defaultMode", "optional", reason="files are readable by the service only")
     return {**disk, "options": {"items": items} if items else {}}
-
-
-def _command(argv: tuple[str, ...]) -> Command:
-    """An argv list as a command; Cloud Run replaces nothing in it."""
-    return argv[2] if len(argv) == 3 and argv[:2] == ("sh", "-c") else argv
 
 
 def _checks(view: View, port: int) -> dict[str, Any]:

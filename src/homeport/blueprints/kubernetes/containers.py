@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from homeport.blueprints.manifests import bytes_of, command_of, expand, quantity, read_probe
+from homeport.blueprints.manifests import bytes_of, command_of, expand, plain_text, quantity, read_probe
 from homeport.blueprints.view import View
 from homeport.model.addon import AddOnBase
 from homeport.model.env import EnvValue, FromAddOn, FromGroup, PlainValue, SecretValue, Template
@@ -198,9 +198,9 @@ def read_container(container: View, managed: bool) -> tuple[dict[str, Any], dict
     options: dict[str, Any] = {"working_dir": container.text("workingDir")}
     container.honoured("name")
     if "args" in container:
-        fields["command"] = command_of(container.texts("args"))
+        fields["command"] = command_of([plain_text(word) for word in container.texts("args")])
     if "command" in container:
-        options["entrypoint"] = command_of(container.texts("command"))
+        options["entrypoint"] = tuple(plain_text(word) for word in container.texts("command"))
     options["tty"], options["stdin_open"] = container.flag("tty"), container.flag("stdin")
     image = fields["build"]["image"]
     latest = "@" not in image and (image.endswith(":latest") or ":" not in image.rpartition("/")[2])
@@ -227,7 +227,7 @@ def read_container(container: View, managed: bool) -> tuple[dict[str, Any], dict
     _no_security(security)
     container.ignored("terminationMessagePath", "terminationMessagePolicy", "volumeDevices", "resizePolicy", "stdinOnce", reason=PLACED)
     if not managed and options.get("entrypoint") and not fields.get("command"):
-        fields["command"] = options.pop("entrypoint")
+        fields["command"] = command_of(options.pop("entrypoint"))
         container.approximated("command", reason="runs instead of the image's own entry point and command")
     return fields, {key: value for key, value in options.items() if value not in (None, "", ())}
 

@@ -354,7 +354,7 @@ class Workloads:
         argv = containers[0].texts("args") if containers else ()
         if name in self.services and argv:
             key = "release_command" if one.annotations[HOOK] == "release" else "first_deploy_command"
-            self.services[name][key] = {"command": command_of(argv), "timeout": limit}
+            self.services[name][key] = {"command": command_of([plain_text(word) for word in argv]), "timeout": limit}
 
     def finished(self, outside: Outside) -> dict[str, Any]:
         """The services with their domains."""
