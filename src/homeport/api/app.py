@@ -13,8 +13,9 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from homeport import __version__
-from homeport.api import vault
+from homeport.api import backups, vault
 from homeport.api.auth import Admin, Attempts, Deployer, Reader, Unauthorised, peer_of
+from homeport.api.backing import keeper_of
 from homeport.api.bodies import (
     Accepted,
     DeployBody,
@@ -29,6 +30,7 @@ from homeport.api.bodies import (
     Version,
 )
 from homeport.api.errors import body_of, status_of
+from homeport.backups.keeper import Keeper
 from homeport.blueprints.convert import convert
 from homeport.deploys.audit import Caller
 from homeport.deploys.control import ControlPlane
@@ -57,8 +59,8 @@ MAX_BODY = 4 << 20
 PREFIX = "/api/v1/projects/{project}/environments/{environment}"
 
 
-def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None) -> FastAPI:
-    """The API of one control plane. `shut_down` is called after `down` has stopped everything."""
+def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None, keeper: Keeper | None = None) -> FastAPI:
+    """The API of one control plane. `shut_down` is called after `down` has stopped everything; `keeper` is the one that runs."""
     app = FastAPI(
         title="Homeport",
         version=__version__,
@@ -69,6 +71,7 @@ def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None
     )
     app.state.control, app.state.views, app.state.shut_down = control, Views(control.platform), shut_down
     app.state.attempts = Attempts()
+    app.state.keeper = keeper or keeper_of(control)
 
     @app.exception_handler(HomeportError)
     def told(_request: Request, error: HomeportError) -> JSONResponse:
@@ -87,6 +90,7 @@ def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None
     _environment(app, control)
     _running(app, control)
     vault.add_routes(app, control)
+    backups.add_routes(app, control, app.state.keeper)
     return app
 
 
@@ -132,6 +136,7 @@ def _general(app: FastAPI, control: ControlPlane) -> None:
     @app.post("/api/v1/down", tags=["general"])
     def down(_key: Admin) -> Accepted:
         """Stop everything this home runs, and then the control plane."""
+        app.state.keeper.stop()
         control.stop_everything()
         app.state.shut_down()
         return Accepted()

@@ -17,6 +17,8 @@ import uvicorn
 
 from homeport import __version__
 from homeport.api.app import make_app
+from homeport.api.backing import keeper_of
+from homeport.backups.keeper import Keeper
 from homeport.deploys.control import ControlPlane
 from homeport.deploys.engines import open_home
 from homeport.drivers import reach
@@ -66,7 +68,9 @@ def serve(settings: Settings, *, out: TextIO) -> None:
         token = platform.store.keys.first_run_token()
         _local_key(platform.store.keys.create, settings.home)
         control = ControlPlane(platform)
-        server = _server(control, settings)
+        keeper = keeper_of(control)
+        Keeper.before_start(keeper.room)
+        server = _server(control, settings, keeper)
         server.config.app.state.attempts.worked((settings.home / "cli.key").read_text().strip())  # type: ignore[union-attr]
         try:
             server.config.load()
@@ -78,6 +82,7 @@ def serve(settings: Settings, *, out: TextIO) -> None:
                 fix="Set HOMEPORT_API_PORT to a free port.",
             ) from error
         control.start()
+        keeper.start()
         _announce(settings)
         print(f"Homeport {__version__} serves {settings.home} on http://{settings.api_address}:{settings.api_port}", file=out, flush=True)
         if token:
@@ -86,6 +91,7 @@ def serve(settings: Settings, *, out: TextIO) -> None:
             # The server answers signals itself while it runs, and then raises them again: that must not cut the closing short.
             signal.signal(number, lambda *_: None)
         server.run(sockets=sockets)
+        keeper.stop()
         control.close()
         if control.stopped:
             reach.forget(control.platform.home)
@@ -94,9 +100,9 @@ def serve(settings: Settings, *, out: TextIO) -> None:
     os._exit(0)
 
 
-def _server(control: ControlPlane, settings: Settings) -> uvicorn.Server:
+def _server(control: ControlPlane, settings: Settings, keeper: Keeper) -> uvicorn.Server:
     stop = threading.Event()
-    app = make_app(control, stop.set)
+    app = make_app(control, stop.set, keeper)
     config = uvicorn.Config(
         app,
         host=settings.api_address,

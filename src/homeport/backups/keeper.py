@@ -22,7 +22,7 @@ from homeport.backups.restoring import Moment, Restored, restore_disks, restore_
 from homeport.backups.room import Policy, Room
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnId
-from homeport.drivers.storage.base import StorageFailed
+from homeport.drivers.storage.base import StorageFailed, Target
 from homeport.model.base import Frozen
 from homeport.model.errors import HomeportError
 from homeport.store.backups import BackupRow
@@ -226,6 +226,17 @@ class Keeper:
 
     def disk(self) -> DiskReport:
         return report(self.room, self.watch.history)
+
+    def try_target(self, target: Target) -> None:
+        """See that a target takes, gives and forgets an object. Raises StorageFailed."""
+        storage = self.room.open_storage(target)
+        with self.room.workspace() as folder:
+            (folder / "out").write_bytes(b"homeport was here\n")
+            storage.put("probe", folder / "out")
+            storage.fetch("probe", folder / "in")
+            storage.remove("probe")
+            if (folder / "in").read_bytes() != b"homeport was here\n":
+                raise StorageFailed(target=target.name, why="it did not give back what it was given.")
 
     def set_policy(self, policy: Policy) -> Policy:
         """Change what is backed up when and kept how long."""

@@ -91,7 +91,7 @@ class Room:
         targets: Callable[[], Sequence[Target]],
     ) -> None:  # fmt: skip
         self.home, self.store, self.drivers, self.wiring = home, store, drivers, wiring
-        self._open_storage, self._targets = open_storage, targets
+        self.open_storage, self._targets = open_storage, targets
         self.folder = home / "backups"
         self.folder.mkdir(mode=0o711, exist_ok=True, parents=True)
         self.busy = threading.RLock()
@@ -120,7 +120,7 @@ class Room:
 
     def repositories(self) -> list[Repository]:
         key, scratch = self.key, self.made("scratch")
-        return [Repository(self._open_storage(target), key, scratch) for target in self.targets()]
+        return [Repository(self.open_storage(target), key, scratch) for target in self.targets()]
 
     def made(self, name: str) -> Path:
         """A private folder of the room."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -86,7 +87,7 @@ class Backups:
             db.execute(delete(backup_targets).where(backup_targets.c.name == name))
             db.execute(insert(backup_targets).values(name=name, kind=kind, address=address, sealed=sealed, created_at=datetime.now(UTC)))
 
-    def targets(self) -> list[TargetRow]:
+    def targets(self) -> Sequence[TargetRow]:
         with self.database.transaction() as db:
             return [TargetRow(**row) for row in db.execute(select(backup_targets).order_by(backup_targets.c.name)).mappings()]
 

@@ -1,0 +1,141 @@
+"""Where the backup room meets the platform: its wiring, its targets, and a home brought back from nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from homeport.backups import recovering
+from homeport.backups.keeper import Keeper
+from homeport.backups.recovering import Recovered
+from homeport.backups.room import Room
+from homeport.deploys.control import ControlPlane
+from homeport.deploys.engines import addon_drivers
+from homeport.drivers.addons.postgres import PostgresDriver
+from homeport.drivers.reach import reachable
+from homeport.drivers.storage.base import Storage, Target
+from homeport.drivers.storage.opening import open_target
+from homeport.drivers.toolchains.toolchains import Toolchains
+from homeport.drivers.vault.keys import KeySource, fingerprint
+from homeport.model.release import PinnedSecret, Release
+from homeport.settings import Settings
+
+
+class PlatformWiring:
+    """The platform as the backup room sees it."""
+
+    def __init__(self, control: ControlPlane) -> None:
+        self.control, self.platform = control, control.platform
+
+    def live_release(self, project: str, environment: str) -> Release | None:
+        return self.platform.live_release(project, environment)
+
+    def provision(self, release: Release) -> None:
+        self.platform.addons.provision(release)
+
+    def account(self, project: str, environment: str) -> int | None:
+        return self.platform.account(project, environment)
+
+    def tell(self, kind: str, text: str, project: str = "", environment: str = "", **data: object) -> None:
+        self.platform.event(kind, text, (project, environment), **data)
+
+    def reveal(self, project: str, environment: str, name: str, version: int) -> str:
+        return self.platform.secrets.open(project, environment, PinnedSecret(name=name, version=version))
+
+    def keep(self, project: str, environment: str, name: str, value: str, actor: str) -> int:
+        return self.platform.secrets.set(project, environment, name, value, by=actor, source="fork", origin="api").version
+
+    def go_live(self, project: str, environment: str, number: int, actor: str) -> str:
+        row = self.control.request_deploy(
+            actor=actor, project=project, environment=environment, release=number, reason="a fork", confirmed=True, automatic=True
+        )
+        return row.id
+
+    def vault_keys(self) -> Sequence[bytes]:
+        sealer = self.platform.secrets.sealer
+        wanted = sealer.status().key
+        return sorted(sealer.source.keys(), key=lambda key: fingerprint(key) != wanted)
+
+
+class Targets:
+    """The targets of a home; what their configuration holds is sealed by the vault."""
+
+    def __init__(self, control: ControlPlane) -> None:
+        self.store, self.sealer = control.platform.store.backups, control.platform.secrets.sealer
+
+    def list(self) -> list[Target]:
+        return [
+            Target.model_validate(
+                {
+                    "name": row.name,
+                    "kind": row.kind,
+                    "address": row.address,
+                    "config": self.sealer.open(row.sealed, _place(row.name)) if row.sealed else "",
+                }
+            )
+            for row in self.store.targets()
+        ]
+
+    def put(self, target: Target) -> None:
+        sealed = self.sealer.seal(target.config, _place(target.name)) if target.config else None
+        self.store.put_target(target.name, target.kind, target.address, sealed)
+
+    def remove(self, name: str) -> bool:
+        return self.store.remove_target(name)
+
+
+def _place(name: str) -> str:
+    return f"homeport/backups/target.{name}@1"
+
+
+def keeper_of(control: ControlPlane) -> Keeper:
+    """The keeper of a control plane's home, not started."""
+    platform = control.platform
+    drivers = dict(platform.addons.drivers)
+    tools = Toolchains(platform.home, network=platform.settings.network)
+    if not isinstance(drivers.get("postgres"), PostgresDriver):
+        drivers["postgres"] = PostgresDriver(platform.home, tools)
+    configs = platform.home / "backups" / "targets"
+
+    def opened(target: Target) -> Storage:
+        return open_target(target, configs, tools, platform.settings.network)
+
+    return Keeper(Room(platform.home, platform.store, drivers, PlatformWiring(control), opened, Targets(control).list))
+
+
+@contextlib.contextmanager
+def quiet(control: ControlPlane, project: str, environment: str) -> Iterator[None]:
+    """Nothing of an environment runs while the block does; afterwards it runs again."""
+    platform = control.platform
+    platform.store.environments.change(project, environment, stopped=True)
+    try:
+        platform.stop_instances(platform.store.instances.list(project, environment))
+        yield
+    finally:
+        platform.store.environments.change(project, environment, stopped=False)
+        row = platform.store.environments.get(project, environment)
+        if row is not None:
+            control.supervisor.ensure(row)
+
+
+def recover_home(settings: Settings, target: Target, vault_key: bytes | None, say: Callable[[str], None]) -> Recovered:
+    """Bring a home back from a target, before any control plane runs. Without `vault_key` the settings' own are taken.
+
+    Raises what `recovering.recover` raises.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    home = reachable(settings.home)
+    tools = Toolchains(home, network=settings.network)
+    source = KeySource(home, given=settings.vault_key, command=settings.vault_key_command, environment=settings.vault_key_environment)
+    keys = [vault_key] if vault_key is not None else source.keys()
+    configs = Path(home) / "backups" / "targets"
+    return recovering.recover(
+        home,
+        target,
+        lambda wanted: open_target(wanted, configs, tools, settings.network),
+        keys,
+        lambda: addon_drivers(home, tools),
+        keep_key=not source.external,
+        say=say,
+    )
