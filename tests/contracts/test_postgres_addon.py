@@ -289,7 +289,7 @@ def test_settings_change_without_losing_the_address(yard: Yard) -> None:
     third = yard.provision("settings", version="16", memory=512 << 20)
     assert (third.host, third.port) == (first.host, first.port)
     with connect(third) as connection:
-        assert connection.execute("SHOW shared_buffers").fetchone() == ("128MB",)
+        assert connection.execute("SHOW shared_buffers").fetchone() == ("64MB",)
     yard.driver.destroy(first.id)
 
 

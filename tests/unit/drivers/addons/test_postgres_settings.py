@@ -24,9 +24,9 @@ def conf(**changes: object) -> dict[str, str]:
     return dict(line.split(" = ", 1) for line in lines)
 
 
-def test_a_quarter_of_the_plan_is_shared() -> None:
-    """Shared buffers grow with the plan; connections stay within what the memory bears."""
-    assert conf()["shared_buffers"] == "'64MB'"
+def test_shared_memory_follows_the_plan() -> None:
+    """A quarter of the plan is shared from 1 GB on, an eighth below; connections stay within what the memory bears."""
+    assert conf()["shared_buffers"] == "'32MB'"
     assert conf(memory=4096 * MB)["shared_buffers"] == "'1024MB'"
     assert conf()["max_connections"] == "'100'"
     assert int(conf(memory=64 << 30)["max_connections"].strip("'")) == 500

