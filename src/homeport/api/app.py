@@ -37,6 +37,7 @@ from homeport.deploys.control import ControlPlane
 from homeport.deploys.logs import follow_logs
 from homeport.deploys.oneoff import run_command
 from homeport.deploys.views import Views, deploy_view
+from homeport.drivers.files import write_atomic
 from homeport.model.errors import HomeportError
 from homeport.model.plan import Plan
 from homeport.model.reading import Written
@@ -55,6 +56,9 @@ PUBLIC = frozenset({"/api/health", "/version", "/api/v1/first-run"})
 
 MAX_BODY = 4 << 20
 """Bytes of a request: a thousand variables of a few kilobytes."""
+
+STOPPED = "stopped"
+"""A file in the home that stands there after `down`, until the next start."""
 
 PREFIX = "/api/v1/projects/{project}/environments/{environment}"
 
@@ -138,6 +142,7 @@ def _general(app: FastAPI, control: ControlPlane) -> None:
         """Stop everything this home runs, and then the control plane."""
         app.state.keeper.stop()
         control.stop_everything()
+        write_atomic(control.platform.home / STOPPED, b"")
         app.state.shut_down()
         return Accepted()
 

@@ -16,7 +16,7 @@ from typing import TextIO
 import uvicorn
 
 from homeport import __version__
-from homeport.api.app import make_app
+from homeport.api.app import STOPPED, make_app
 from homeport.api.backing import keeper_of
 from homeport.backups.keeper import Keeper
 from homeport.deploys.control import ControlPlane
@@ -64,6 +64,7 @@ def serve(settings: Settings, *, out: TextIO) -> None:
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with only_one(settings.home):
+        (settings.home / STOPPED).unlink(missing_ok=True)
         platform = open_home(settings)
         token = platform.store.keys.first_run_token()
         _local_key(platform.store.keys.create, settings.home)

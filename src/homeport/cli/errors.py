@@ -6,12 +6,19 @@ from typing import Any
 
 EXIT = {
     "usage": 2,
+    "folder-unusable": 2,
+    "unknown-dialect": 2,
+    "scale-invalid": 2,
+    "env-invalid": 2,
+    "key-invalid": 2,
     "confirmation-needed": 3,
     "secrets-missing": 4,
     "plan-refused": 5,
     "blueprint-invalid": 6,
     "unknown-keys": 6,
     "not-found": 7,
+    "release-not-found": 7,
+    "cron-not-found": 7,
     "control-plane-away": 8,
 }
 """Everything else is 1."""

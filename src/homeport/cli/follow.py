@@ -64,7 +64,7 @@ class Follower:
     def _say(self, text: str) -> None:
         if self._status is not None:
             self._status.update(text)
-            self._status.console.print(f"[dim]{text}[/]", highlight=False)
+            self._status.console.print(text, style="dim", highlight=False, markup=False)
         elif not self.json:
             note(text)
 

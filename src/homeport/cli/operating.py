@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import show
-from homeport.cli.client import Client, segment
+from homeport.cli.client import Client, home, segment
 from homeport.cli.errors import CliError
 from homeport.cli.options import EdgePort, Json
 
@@ -48,13 +48,16 @@ def serve(edge_port: EdgePort = None) -> None:
 
 
 def down(json: Json = False) -> None:
-    client = Client()
+    place = home()
+    if (place / "stopped").exists() or not (place / "vault.json").exists():
+        return show.as_json({"accepted": True}) if json else show.line(f"Nothing runs for {place}.")
+    # A control plane that was killed left applications behind: only another one knows them all.
+    client = Client(start=True)
     found = client.call("POST", "/api/v1/down", {}, timeout=300)
     client.wait_until_gone()
     if json:
-        show.as_json(found)
-    else:
-        show.line("Everything this home runs was stopped. `homeport up` or `homeport serve` brings it back.")
+        return show.as_json(found)
+    return show.line("Everything this home runs was stopped. `homeport up` or `homeport serve` brings it back.")
 
 
 def doctor(json: Json = False) -> None:

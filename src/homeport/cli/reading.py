@@ -107,13 +107,18 @@ def logs(
     query = f"?tail={tail}&service={segment(service)}&release={segment(release)}" + ("&follow=true" if follow else "")
     import json as codec
 
+    said = False
     for _, entry in client.stream("GET", f"{path_of(name, environment)}/logs{query}"):
+        said = True
         if json:
             sys.stdout.write(codec.dumps(entry, ensure_ascii=False) + "\n")
         else:
             prefix = "" if service else f"{entry['service']} | "
             sys.stdout.write(f"{prefix}{_plain(entry['text'])}\n")
         sys.stdout.flush()
+    if service and not said and service not in {s["name"] for s in client.get(path_of(name, environment))["services"]}:
+        why = f"{name} has no service {service!r} in {environment}."
+        raise CliError({"code": "not-found", "what": "There is nothing to show.", "why": why, "fix": "See `homeport status`."})
 
 
 def _plain(text: str) -> str:

@@ -18,7 +18,8 @@ def run_command(platform: Platform, release: Release, service: str, command: tup
     """Output lines, then `{"exit": code}`. When the caller goes away, the command is stopped."""
     name = service or next((n for n in active_services(release) if not isinstance(release.spec.services[n], StaticService)), "")
     if name not in release.spec.services or name not in release.artifacts:
-        raise ProjectNotFound(what="Nothing was run.", why=f"{release.project} has no service {service!r}.", fix="See `homeport ps`.")
+        why = f"{release.project} has no service {service!r}." if service else f"{release.project} has no service that runs programs."
+        raise ProjectNotFound(what="Nothing was run.", why=why, fix="See `homeport status`.")
     id = f"{release.project}-{release.environment}-{name}-run-{secrets.token_hex(4)}"
     env = platform.environment_of(release, name)
     mask = masker_of(platform, release, name)

@@ -222,7 +222,9 @@ def _check(name: str, value: str) -> None:
     elif len(value.encode()) > MAX_VALUE:
         why = f"The value of {key} is larger than {MAX_VALUE // 1024} KiB, the most that Linux passes on."
     if why:
-        raise EnvInvalid(what="Nothing was set.", why=why, fix="Put large or binary values in a file on a disk, or encode them.")
+        named = "not the name" in why
+        fix = "Use letters, digits and underscores." if named else "Put large or binary values in a file on a disk, or encode them."
+        raise EnvInvalid(what="Nothing was set.", why=why, fix=fix)
 
 
 def _random(recipe: GeneratedValue) -> str:

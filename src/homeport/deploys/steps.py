@@ -300,7 +300,7 @@ class Deploy:
             self.store.deploys.finish(self.request.id, DeployStatus.LIVE, result.model_dump(mode="json"), watch_until=until)
             return result.model_dump(mode="json")
 
-        result = DeployResult.model_validate(self._step("summary", "Live", effect))
+        result = DeployResult.model_validate(self._step("summary", "Writing down what was proven", effect))
         self.progress.write("done", result=result.model_dump(mode="json"))
         return result
 
