@@ -264,7 +264,8 @@ class Server:
 
 def accounts_view(folder: Path, user: int | None) -> tuple[tuple[str, str, str, str], ...]:
     """A view of the machine in which the account has a name, which PostgreSQL insists on; nothing where it has one already."""
-    if user is None or account_name(user, default="") not in ("", ACCOUNT):
+    user = os.geteuid() if user is None else user
+    if account_name(user, default="") not in ("", ACCOUNT):
         return ()
     passwd = folder / "passwd"
     known = Path("/etc/passwd").read_text(errors="replace")

@@ -125,8 +125,8 @@ def quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def hba(allowed: Sequence[str] = (), *, tls: bool = False) -> str:
-    """`pg_hba.conf`: Homeport over the socket, everybody else with a password from this machine and from `allowed` networks."""
+def hba() -> str:
+    """`pg_hba.conf`: Homeport over the socket, everybody else with a password, from this machine."""
     lines = [
         ("local", "all", ADMIN, "", "peer map=homeport"),
         ("local", "replication", ADMIN, "", "peer map=homeport"),
@@ -135,7 +135,6 @@ def hba(allowed: Sequence[str] = (), *, tls: bool = False) -> str:
         ("host", "all", "all", "127.0.0.0/8", "scram-sha-256"),
         ("host", "all", "all", "::1/128", "scram-sha-256"),
     ]
-    lines += [("hostssl" if tls else "host", "all", "all", network, "scram-sha-256") for network in outside(allowed)]
     return "# Written by Homeport; changes are overwritten.\n" + "".join(" ".join(part for part in line if part) + "\n" for line in lines)
 
 
