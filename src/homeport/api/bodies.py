@@ -32,7 +32,7 @@ class DeployBody(Frozen):
 
 
 class RollbackBody(Frozen):
-    release: int = Field(default=0, ge=0)
+    release: int = Field(default=0, ge=0, le=2**31 - 1)
     """Number of the release; 0 is the one before."""
     reason: str = Field(default="", max_length=500)
 

@@ -40,6 +40,8 @@ POLICIES = {
         "POST {env}/env-export",
         "POST {env}/env-versions",
         "POST {env}/env-restore",
+        "POST {env}/addons",
+        "POST {env}/addons/{name}/rotate",
     },
     "admin": {
         "GET /api/v1/keys",
