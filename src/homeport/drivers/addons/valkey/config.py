@@ -63,7 +63,7 @@ def conf(tuning: Tuning) -> str:
         "maxmemory-policy": tuning.eviction,
         "appendonly": "yes" if tuning.persistence else "no",
         "appendfsync": "everysec",
-        "save": "3600 1 300 100 60 10000" if tuning.persistence else '""',
+        "save": saves(tuning),
         "dbfilename": "dump.rdb",
         "tcp-keepalive": 60,
         "enable-debug-command": "no",
@@ -74,6 +74,11 @@ def conf(tuning: Tuning) -> str:
         if not refused({name: value}):
             values[name] = quoted(value)
     return "# Written by Homeport; changes are overwritten.\n" + "".join(f"{name} {value}\n" for name, value in values.items())
+
+
+def saves(tuning: Tuning) -> str:
+    """When a snapshot is written by itself: seconds and changes, the engine's own defaults."""
+    return "3600 1 300 100 60 10000" if tuning.persistence else '""'
 
 
 def refused(parameters: Mapping[str, str]) -> list[str]:

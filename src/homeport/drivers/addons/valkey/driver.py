@@ -133,8 +133,8 @@ class ValkeyDriver(ServerDriver):
         for name in ("data", "run"):
             place.make(name, record.user)
         tuning = self._tuning(record)
-        if tuning.persistence:
-            snapshots.seed(place.folder / "data", record.user)
+        if self._server(place).running() is None:
+            snapshots.settle(place.folder / "data", record.user, on=tuning.persistence)
         return self._write(place, record, "valkey.conf", config.conf(tuning))
 
     def _tuning(self, record: Record) -> config.Tuning:
@@ -155,11 +155,12 @@ class ValkeyDriver(ServerDriver):
         with self.admin(place) as server:
             server.config_set("maxmemory", tuning.memory)
             server.config_set("maxmemory-policy", tuning.eviction)
-            same = (server.config_get("appendonly")["appendonly"] == "yes") == tuning.persistence and not tuning.parameters
-        if not same:
+            server.config_set("save", config.saves(tuning).strip('"'))
+            snapshots.switch(server, place.id.slug, on=tuning.persistence)
+        if not tuning.persistence:
+            snapshots.set_aside(place.folder / "data")
+        if tuning.parameters:
             self._stop(place, record)
-            if tuning.persistence:
-                snapshots.seed(place.folder / "data", record.user)
 
     def _provisioned(self, place: Place, record: Record, passwords: dict[str, str]) -> Provisioned:
         return Provisioned(
@@ -289,6 +290,8 @@ class ValkeyDriver(ServerDriver):
                 snapshots.take(client, id.slug)
             with (place.folder / "data" / "dump.rdb").open("rb") as source:
                 copies.copy_open(source, part / "dump.rdb")
+            if not self._tuning(record).persistence:
+                snapshots.set_aside(place.folder / "data")
             return copies.finish(record, name, part, (), {"engine": self.engine().version})
 
     def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
@@ -335,6 +338,11 @@ class ValkeyDriver(ServerDriver):
             return self._provisioned(place, record, {})
 
     # -- for the common half ---------------------------------------------------------------------------------------
+
+    def client(self, id: AddOnId) -> str:
+        """The system's client, where it has one: none comes with the bundled server."""
+        del id
+        return next((found for name in ("valkey-cli", "redis-cli") if (found := shutil.which(name, path=SYSTEM_PATH))), "")
 
     def _write(self, place: Place, record: Record, name: str, text: str) -> bool:
         file = place.folder / name

@@ -14,15 +14,49 @@ from homeport.drivers.files import copy_file, give, remove_tree, sync_folder
 
 MANIFEST = "appendonly.aof.manifest"
 BASE = "appendonly.aof.1.base.rdb"
+TIMEOUT = 3600.0
+"""Seconds a snapshot may take."""
 
 
-def seed(data: Path, user: int | None) -> None:
-    """Make a snapshot the base of an append-only file, where there is one and no such file yet.
+def settle(data: Path, user: int | None, *, on: bool) -> None:
+    """Bring the files of a stopped server to what it will read: with an append-only file it reads nothing else, without it that is stale.
 
-    A server that keeps an append-only file reads nothing else when it starts (valkey.conf, appendonly): without this, a snapshot would be
-    left aside, and overwritten later.
+    A snapshot that is there becomes the base of a new append-only file (valkey.conf, appendonly): it would be left aside otherwise, and
+    overwritten later. A file that is no longer kept is moved aside, not removed.
     """
     folder = data / "appendonlydir"
+    if on:
+        _seed(data, folder, user)
+    elif folder.exists():
+        aside = data / "appendonlydir.before"
+        remove_tree(aside)
+        folder.rename(aside)
+        sync_folder(data)
+
+
+def set_aside(data: Path) -> None:
+    """Keep a server without persistence from reading an old snapshot when it comes back: for a cache, stale is worse than empty."""
+    snapshot = data / "dump.rdb"
+    if snapshot.exists():
+        snapshot.replace(data / "dump.before.rdb")
+
+
+def switch(client: redis.Redis, slug: str, *, on: bool) -> None:
+    """Begin or end the append-only file of a running server; when it returns, everything is in it. Raises BackupFailed."""
+    if (client.config_get("appendonly")["appendonly"] == "yes") == on:
+        return
+    client.config_set("appendonly", "yes" if on else "no")
+    deadline = time.monotonic() + TIMEOUT
+    while on:
+        now = client.info("persistence")
+        if not now["aof_rewrite_in_progress"] and not now["aof_rewrite_scheduled"]:
+            return
+        if time.monotonic() > deadline:
+            raise BackupFailed(slug=slug, why=f"Writing the append-only file took longer than {TIMEOUT / 60:.0f} minutes.")
+        time.sleep(0.02)
+
+
+def _seed(data: Path, folder: Path, user: int | None) -> None:
     snapshot = data / "dump.rdb"
     if folder.exists() or not snapshot.exists():
         return
@@ -38,10 +72,6 @@ def seed(data: Path, user: int | None) -> None:
         give(part, user)
     part.rename(folder)
     sync_folder(data)
-
-
-TIMEOUT = 3600.0
-"""Seconds a snapshot may take."""
 
 
 def take(client: redis.Redis, slug: str) -> None:
