@@ -139,12 +139,20 @@ def history(
 def export(
     project: Project = None,
     environment: Environment = "production",
+    service: Annotated[str, typer.Option("--service", "-s", help="What this service has, its own values over those of all.")] = "",
     file: Annotated[Path | None, typer.Option("--output", "-o", help="File to write, readable by you alone.")] = None,
     json: Json = False,
 ) -> None:
     client = Client(start=True)
     name, environment = find_project(client, project, environment)
     found: dict[str, str] = client.post(f"{path_of(name, environment)}/env-export")["variables"]
+    shared = {key: value for key, value in found.items() if "/" not in key}
+    if service:
+        own = {key.removeprefix(f"{service}/"): value for key, value in found.items() if key.startswith(f"{service}/")}
+        found = shared | own
+    elif not json and len(shared) < len(found):
+        show.note(f"{len(found) - len(shared)} values belong to one service and are left out; use --service NAME, or --json for all.")
+        found = shared
     text = jsonlib.dumps(found, indent=2, ensure_ascii=False) + "\n" if json else "".join(dotenv(k, v) for k, v in sorted(found.items()))
     if file is None:
         sys.stdout.write(text)
