@@ -259,5 +259,5 @@ def _effects_once(scene: Scene, app: BenchApp, flow: str, before: dict[str, Any]
     if flow == "first deploy":
         assert (scene.once / f"{app.name}-seeds").read_text().split() == ["seeded"]
     elif flow.startswith(("deploy", "broken")):
-        made = [r for r in after["releases"]]
+        made = after["releases"]
         assert scene.migrations(app) == len(made), "the release command runs once for each release"
