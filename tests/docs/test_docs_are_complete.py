@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"!?\[[^\]\n]*\]\(([^)\s]+)\)")
-VERB = re.compile(r"(?:^\$ |`)homeport ([a-z]+)", re.MULTILINE)
+VERB = re.compile(r"(?:^\$ |`)homeport ([a-z][a-z-]*)", re.MULTILINE)
 
 
 def text_of(name: str) -> str:

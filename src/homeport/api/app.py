@@ -13,7 +13,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from homeport import __version__
-from homeport.api import backups, vault
+from homeport.api import addons, backups, vault
 from homeport.api.auth import Admin, Attempts, Deployer, Reader, Unauthorised, peer_of
 from homeport.api.backing import keeper_of
 from homeport.api.bodies import (
@@ -94,6 +94,7 @@ def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None
     _environment(app, control)
     _running(app, control)
     vault.add_routes(app, control)
+    addons.add_routes(app, control)
     backups.add_routes(app, control, app.state.keeper)
     return app
 
@@ -187,6 +188,7 @@ def _deploys(app: FastAPI, control: ControlPlane) -> None:
     @app.post(PREFIX + "/rollback", tags=["deploys"], status_code=202)
     def rollback(project: str, environment: str, body: RollbackBody, key: Deployer) -> DeployView:
         """Put an earlier release live again: no fetch, no build."""
+        views.row(project, environment)
         number = body.release or control.previous_release(project, environment)
         row = control.request_deploy(
             actor=key.name, project=project, environment=environment, release=number, reason=body.reason, confirmed=True

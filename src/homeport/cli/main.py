@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from homeport import __version__
-from homeport.cli import backups, blueprints, deploying, environment, operating, reading, vault
+from homeport.cli import addons, backups, blueprints, deploying, environment, operating, reading, vault
 from homeport.cli.client import away
 from homeport.cli.errors import CliError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (deploying, reading, environment, vault, backups, operating, blueprints):
+for module in (deploying, reading, environment, addons, vault, backups, operating, blueprints):
     module.register(app)
 
 

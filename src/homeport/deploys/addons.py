@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 
+from homeport.deploys import external
 from homeport.deploys.secrets import SecretBook
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Credentials, Provisioned
 from homeport.model.addon import AddOn, External
@@ -25,6 +26,7 @@ class AddOnBook:
     ) -> None:
         self.store, self.secrets, self.drivers, self.account = store, secrets, drivers, account
         self._provisioned: dict[str, Provisioned] = {}
+        self._health: dict[tuple[str, str, str], external.Health] = {}
         self._lock = threading.Lock()
 
     def problems(self, spec: Spec, name: str) -> list[str]:
@@ -81,12 +83,42 @@ class AddOnBook:
             return None
         definition = release.spec.addons[found]
         if isinstance(definition, External):
-            return (
-                definition.url.value if isinstance(definition.url, PlainValue) and wanted in ("url", "private-url", "public-url") else None
-            )
+            return external.property_of(definition.url.value, wanted) if isinstance(definition.url, PlainValue) else None
         provisioned = self.current(release, found)
         credentials = provisioned.credentials.get(service) or provisioned.credentials[""]
         return _property(credentials, wanted)
+
+    def forget(self, id: AddOnId) -> None:
+        """Ask the driver again the next time: a password or an address has changed."""
+        self._provisioned.pop(id.slug, None)
+
+    def health(self, release: Release, name: str) -> external.Health | None:
+        """What the last check of an external add-on saw."""
+        return self._health.get((release.project, release.environment, name))
+
+    def check(self, release: Release, name: str) -> external.Health:
+        """Ask an external add-on whether it is well."""
+        definition = release.spec.addons[name]
+        url = self.url(release, name)
+        path = definition.health_path if isinstance(definition, External) else ""
+        found = external.check(url, path) if url else external.Health(state="unknown", detail="nobody has said its address")
+        self._health[(release.project, release.environment, name)] = found
+        return found
+
+    def url(self, release: Release, name: str) -> str | None:
+        """The address of an external add-on, as some service of the release gets it, else as it is set now."""
+        definition = release.spec.addons[name]
+        if not isinstance(definition, External):
+            return None
+        value = external.url_value(name, definition)
+        if isinstance(value, PlainValue):
+            return value.value
+        key = getattr(value, "name", "") or external.url_key(name)
+        for service, mine in release.secrets.items():
+            pinned = mine.get(key) or mine.get(f"{service}/{key}")
+            if pinned is not None:
+                return self.secrets.open(release.project, release.environment, pinned)
+        return self.secrets.reveal(release.project, release.environment, key) or getattr(value, "default", None)
 
     def names(self, release: Release) -> dict[str, str]:
         """Host names of add-ons with the address each listens on."""

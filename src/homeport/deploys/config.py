@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from homeport.deploys import external
 from homeport.deploys.secrets import REFERENCE, SecretBook, SecretsMissing
 from homeport.model.env import (
     Env,
@@ -155,6 +156,8 @@ def _vault_entries(spec: Spec, service: str, key: str, value: EnvValue) -> list[
     if isinstance(value, FromGroup):
         inner = spec.env_groups[value.group].env.get(value.key) if value.group in spec.env_groups else None
         return _vault_entries(spec, service, value.key, inner) if inner is not None else []
+    if isinstance(value, FromAddOn) and (outside := external.find(spec, value.addon)) is not None:
+        return _vault_entries(spec, service, external.url_key(outside[0]), external.url_value(*outside))
     return []
 
 
@@ -205,7 +208,12 @@ class _Resolver:
         if isinstance(value, FromService):
             return self._from_service(service, key, value, depth)
         if isinstance(value, FromAddOn):
-            found = self.around.addon(value.addon, value.property)
+            outside = external.find(self.release.spec, value.addon)
+            if outside is not None:
+                url = self.value(service, external.url_key(outside[0]), external.url_value(*outside), depth + 1)
+                found = external.property_of(url, value.property) if url is not None else None
+            else:
+                found = self.around.addon(value.addon, value.property)
             if found is None:
                 raise _broken(service, key, f"there is no {value.property} of an add-on {value.addon!r}")
             return found

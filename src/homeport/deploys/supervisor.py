@@ -12,6 +12,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
+from homeport.deploys.addon_keeper import AddOnKeeper
 from homeport.deploys.candidates import at_its_port, handle_of, health_of, prober, start_rows, wait_for_instance
 from homeport.deploys.platform import Platform, needs_process
 from homeport.deploys.retention import sweep
@@ -58,18 +59,21 @@ class Supervisor:
         self._busy: set[str] = set()
         self._swept = time.monotonic()
         self._edge: processes.Process | None = None
+        self.addons = AddOnKeeper(platform)
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         platform.wake = self.wake
 
     def start(self) -> None:
         """Bring everything to what the rows say, then keep it so."""
         self.platform.runtime.on_exit(self._on_exit)
+        self.addons.start()
         self._thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
         self.wake()
         self._thread.join(timeout=10)
+        self.addons.stop()
 
     def wake(self) -> None:
         """Look now."""
@@ -116,6 +120,7 @@ class Supervisor:
                 self.platform.event("instance.orphan", f"{seen.handle.id} belonged to nothing and was stopped.", subject=seen.handle.id)
                 self.platform.runtime.stop(seen.handle.id)
                 self.platform.runtime.forget(seen.handle.id)
+        self._guarded(self.addons.recover)
         for environment in store.environments.all():
             if (environment.project, environment.environment) not in open_deploys and not environment.stopped:
                 self._guarded(lambda environment=environment: self.ensure(environment))
@@ -206,6 +211,9 @@ class Supervisor:
             if due <= time.monotonic():
                 self._due.pop(id)
                 self._restart(id)
+        self.addons.look()
+        for environment in self.addons.come_back():
+            self._guarded(lambda environment=environment: self.ensure(environment))
         self._check_health(rows)
         self._check_edge()
         self._rotate()

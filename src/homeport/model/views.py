@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+from pydantic import Field
+
 from homeport.model.base import Frozen
 
 
@@ -236,3 +238,55 @@ class DeployView(Frozen):
     requested_at: datetime
     finished_at: datetime | None = None
     result: dict[str, Any] | None = None
+
+
+class AddOnView(Frozen):
+    """One add-on of what is live."""
+
+    name: str
+    kind: str
+    """`postgres`, `redis`, `temporal`, `mariadb`, or for an outside service its type."""
+    engine: str = ""
+    """`postgresql 18.4 (bundled)`; `external` for a service somebody else runs."""
+    state: str = ""
+    """`running`, `stopped`, `down`, `missing`; of an external one `well`, `unwell`, `unknown`."""
+    detail: str = ""
+    host: str = ""
+    port: int = 0
+    replicas: tuple[str, ...] = ()
+    size: int = 0
+    """Bytes on disk."""
+    memory: int = 0
+    """Bytes of memory, shared pages counted once."""
+    connections: int = 0
+    aliases: tuple[str, ...] = ()
+    """Other names that services reach it by."""
+    consumers: tuple[str, ...] = ()
+    """Services with credentials of their own."""
+    metrics: dict[str, float] = {}
+    facts: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+
+
+class ConnectionView(Frozen):
+    """How to connect to an add-on as its owner."""
+
+    kind: str
+    host: str
+    port: int
+    user: str = ""
+    password: str = Field(default="", repr=False)
+    database: str = ""
+    url: str = Field(default="", repr=False)
+    client: str = ""
+    """The engine's command-line client on the machine of the control plane; empty where there is none."""
+
+
+class RotationView(Frozen):
+    """Passwords that were changed."""
+
+    addon: str
+    consumers: tuple[str, ...]
+    """Services with a new password; the owner's under the empty name."""
+    deploy: str = ""
+    """The deploy that hands them out; empty when the next one does."""

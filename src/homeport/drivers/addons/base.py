@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -149,3 +149,11 @@ class AddOnDriver(Protocol):
         """Call `listener` soon after a server has ended, wanted or not. It must be quick."""
 
     def logs(self, id: AddOnId, tail: int = 100) -> list[str]: ...
+
+
+@runtime_checkable
+class HasClient(Protocol):
+    """An engine with a command-line client."""
+
+    def client(self, id: AddOnId) -> str:
+        """Path of the client that fits this add-on's server; empty when this machine has none."""

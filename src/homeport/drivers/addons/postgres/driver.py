@@ -299,6 +299,11 @@ class PostgresDriver(ServerDriver):
 
     # -- for the common half ---------------------------------------------------------------------------------------
 
+    def client(self, id: AddOnId) -> str:
+        """psql of the engine that serves it."""
+        found = self.cluster(id).engine.bin / "psql"
+        return str(found) if found.is_file() else ""
+
     def cluster(self, id: AddOnId) -> Cluster:
         """The cluster of an add-on, for those who copy or look into it. Raises AddOnMissing."""
         place = self._place(id)
