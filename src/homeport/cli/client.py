@@ -16,6 +16,7 @@ from homeport.home import home_of
 
 if TYPE_CHECKING:
     import http.client
+    import subprocess
 
 START_WITHIN = 30.0
 """Seconds a control plane may take until it answers."""
@@ -36,6 +37,7 @@ class Client:
         """`start`: run the control plane when it does not run. Raises CliError."""
         self.home = home()
         self.start_allowed, self.edge_port = start, edge_port
+        self._child: subprocess.Popen[bytes] | None = None
         if not self._alive() and not (start and self._start()):
             raise away()
 
@@ -165,6 +167,8 @@ class Client:
         """Wait for the control plane to end, after it was told to."""
         pid, until = int(self.facts().get("pid", 0)), time.monotonic() + START_WITHIN
         while pid and Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+            if self._child is not None and self._child.poll() is not None:  # our own child stays in /proc until it is asked for
+                return
             time.sleep(0.02)
 
     def _address(self) -> tuple[str, int]:
@@ -199,7 +203,7 @@ class Client:
         (self.home / "serve.json").unlink(missing_ok=True)
         with (self.home / "serve.log").open("ab") as log:
             argv = [sys.executable, "-m", "homeport", "serve"]
-            process = subprocess.Popen(
+            process = self._child = subprocess.Popen(
                 argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.home
             )
         until = time.monotonic() + START_WITHIN
