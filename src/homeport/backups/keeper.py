@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -63,6 +62,7 @@ class Keeper:
         self._stopping = threading.Event()
         self._failed: dict[str, tuple[datetime, str]] = {}
         self._said: set[str] = set()
+        self._stale: set[str] = set()
         self._threads = [
             threading.Thread(target=self._every, args=(SHIP_EVERY, self.ship), name="wal-shipper", daemon=True),
             threading.Thread(target=self._every, args=(LOOK_EVERY, self.look), name="backups", daemon=True),
@@ -121,6 +121,18 @@ class Keeper:
                 return
             drills.drill(self.room, Manifest.model_validate_json(row.body))
         self.forget()
+        self._tell_stale()
+
+    def _tell_stale(self) -> None:
+        """Say once of each thing that its last proof is too old, or that there is none."""
+        limit = datetime.now(UTC) - 2 * self.room.policy.prove_every
+        for due in self.schedule():
+            old = due.last is not None and due.last < limit and (due.proven is None or due.proven < limit)
+            if old and due.key not in self._stale:
+                since = f"since {due.proven:%Y-%m-%d %H:%M} UTC" if due.proven else "ever"
+                text = f"No backup of {due.key.strip('/')} was proven {since}."
+                self.room.wiring.tell("backup.stale", text, due.project, due.environment)
+            (self._stale.add if old else self._stale.discard)(due.key)
 
     def _guarded(self, due: Due, work: Callable[[], object]) -> None:
         try:
@@ -306,8 +318,3 @@ def _means(due: Due, project: str, environment: str, name: str) -> bool:
     if due.kind == "platform":
         return name == "platform" or not (project or name)
     return project in ("", due.project) and environment in ("", due.environment) and name in ("", due.name)
-
-
-def age(row: BackupRow | None) -> float:
-    """Seconds since a backup was proven; infinite when none was."""
-    return time.time() - row.proven_at.timestamp() if row is not None and row.proven_at is not None else float("inf")

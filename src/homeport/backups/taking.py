@@ -46,7 +46,10 @@ def _postgres(room: Room, driver: PostgresDriver, id: AddOnId, folder: Path) -> 
     era = wal.era_of(cluster)
     ref = driver.back_up(id, folder)
     print_, point = fingerprints.at_point(cluster, ref.id)
-    wal.flush(room, id)
+    try:
+        wal.flush(room, id)
+    except StorageFailed as error:  # the same target will refuse the copy, which then waits with the WAL
+        log.warning("%s: %s", id.slug, error.why)
     return _manifest(room, id, "postgres", ref, print_).model_copy(update={"era": era, "point": point})
 
 

@@ -77,26 +77,48 @@ def ship(room: Room, id: AddOnId) -> int:
 
 
 def _ship(cluster: Cluster, known: dict[str, str], repositories: Sequence[Repository]) -> int:
+    """A target that is away holds up neither the others nor what comes later; a segment goes when every target has it."""
+    file_of_done = cluster.place.folder / "shipped.json"
+    done = _shipped(file_of_done)
+    away: dict[str, StorageFailed] = {}
     shipped = 0
-    failure: StorageFailed | None = None
     for file in sorted(cluster.archive.iterdir()):
         if file.name.startswith("."):
             continue
-        mine = HISTORY.fullmatch(file.name) or (SEGMENT.fullmatch(file.name) and system_of(file) == known["system"])
-        if not mine:
-            if SEGMENT.fullmatch(file.name) or file.suffix in (".backup", ".partial"):
-                file.unlink()  # of the cluster before an upgrade, or a label that the base backup holds itself
+        if not _is_of(file, known):
+            file.unlink()
             continue
+        has = done.setdefault(file.name, [])
         for repository in repositories:
+            if repository.name in away or repository.name in has:
+                continue
             try:
                 repository.put_wal(known["era"], file)
+                has.append(repository.name)
             except StorageFailed as error:
-                failure = error
-        if failure is not None:
-            raise failure
-        file.unlink()
-        shipped += 1
+                away[repository.name] = error
+        if all(repository.name in has for repository in repositories):
+            file.unlink()
+            del done[file.name]
+            shipped += 1
+    if done or file_of_done.exists():
+        write_atomic(file_of_done, json.dumps(done).encode())
+    if away:
+        raise next(iter(away.values()))
     return shipped
+
+
+def _is_of(file: Path, known: dict[str, str]) -> bool:
+    """Whether an archived file is of this line of WAL: not of the cluster before an upgrade, nor a label the base backup holds itself."""
+    return bool(HISTORY.fullmatch(file.name) or (SEGMENT.fullmatch(file.name) and system_of(file) == known["system"]))
+
+
+def _shipped(file: Path) -> dict[str, list[str]]:
+    """Segments that some targets have and others do not, with those that have them."""
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def advance(room: Room, id: AddOnId) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -36,7 +37,8 @@ class FolderStorage:
             part.replace(target)
             sync_folder(target.parent)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             raise self._failed(error) from error
 
     def fetch(self, key: str, target: Path) -> None:
