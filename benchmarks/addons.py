@@ -5,7 +5,9 @@
 `pgbench` runs its TPC-B script (scale 10, 4 clients) through a service's credentials against the add-on, and as the owner against a copy of
 the same data folder started by hand, with and without WAL archiving. Ratios are medians over interleaved rounds, so what else the machine
 does falls on all alike: `ratio` is the add-on's transactions a second over the bare cluster's with the same settings (1.0: costs nothing);
-`archive_ratio` is a cluster that archives over one that does not. Memory is the proportional set size of all processes, two seconds after
+`archive_ratio` is a cluster that archives over one that does not. `cpu_us` is the processor time of all server processes, ended ones and
+the archive program included, per transaction; `archive_cpu_ratio` is that without archiving over that with it, and depends least on what
+else the machine does. Memory is the proportional set size of all processes, two seconds after
 a start; provisioning is from nothing to credentials, with the engine installed.
 """
 
@@ -27,6 +29,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from homeport.drivers.addons.base import AddOnId, AddOnRequest, Credentials
@@ -98,6 +101,12 @@ def wait_for(ready: Callable[[], bool]) -> None:
     raise TimeoutError("a server did not become ready")
 
 
+def cpu(data: Path) -> float:
+    """Seconds of processor time that a cluster's processes have used so far."""
+    main = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
+    return sum(sum(process.cpu_times()[:4]) for process in (main, *main.children(recursive=True)))
+
+
 def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str, object]:
     """The add-on, and two bare copies of it."""
     made = driver.provision(request("load", Postgres(version="18", database="bench", memory=512 << 20)))
@@ -111,9 +120,14 @@ def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str,
         driver.start(made.id)
         targets["addon"] = (web, web.port)
         rates: dict[str, list[float]] = {name: [] for name in targets}
+        costs: dict[str, list[float]] = {name: [] for name in targets}
+        folders = {"bare": "bare", "bare_without_archive": "silent", "addon": cluster.place.folder.name}
         for number in range(rounds):
             for name in list(targets) if number % 2 else reversed(targets):
+                data = cluster.place.folder.with_name(folders[name]) / cluster.data.name
+                before = cpu(data)
                 rates[name].append(pgbench(cluster, targets[name], "-c", str(CLIENTS), "-j", "2", "-T", f"{seconds:.0f}"))
+                costs[name].append((cpu(data) - before) / (rates[name][-1] * seconds) * 1e6)
         with psycopg.connect(web.url) as connection:
             archived = connection.execute("SELECT archived_count FROM pg_stat_archiver").fetchone()
     driver.destroy(made.id)
@@ -126,6 +140,8 @@ def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str,
         "transactions_per_second": rest,
         "ratio": ratio("addon", "bare"),
         "archive_ratio": ratio("bare", "bare_without_archive"),
+        "cpu_us": {name: round(statistics.median(values)) for name, values in costs.items()},
+        "archive_cpu_ratio": round(statistics.median(b / a for a, b in zip(costs["bare"], costs["bare_without_archive"], strict=True)), 3),
         "segments_archived": archived[0] if archived else 0,
     }
 
