@@ -18,6 +18,7 @@ QUICK: dict[str, list[str]] = {
     "first_run": [],
     "edge": ["--rounds", "5"],
     "addons": ["--rounds", "2", "--seconds", "1"],
+    "vault": ["--seconds", "3"],
 }
 """What each benchmark is told when it should be short."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.deploys.addons import AddOnBook
+from homeport.deploys.closing import Gate
 from homeport.deploys.audit import AuditLog
 from homeport.deploys.config import Surroundings, environment_of
 from homeport.deploys.outside import OutsideStores
@@ -30,9 +31,10 @@ from homeport.drivers.edge.base import ProvingEdge, RouteTable, Target
 from homeport.drivers.edge.hold import Holder
 from homeport.drivers.runtimes.accounts import allocate
 from homeport.drivers.runtimes.addresses import FIRST, LAST, free_port, is_free
-from homeport.drivers.runtimes.base import Mount, Placement, Runtime
+from homeport.drivers.runtimes.base import Handle, Mount, Placement, Runtime
 from homeport.drivers.vault.keys import KeySource
 from homeport.drivers.vault.seal import Sealer
+from homeport.durable import Faults
 from homeport.model.base import slug
 from homeport.model.release import Release, ServiceView
 from homeport.model.service import CronService, Listening, PrivateService, Service, StaticService, WebService
@@ -64,6 +66,7 @@ class Platform:
 
     def __post_init__(self) -> None:
         self.edge_lock = threading.RLock()
+        self.gate = Gate()
         self.held: dict[str, Target] = {}
         """Services (`project/environment/service`) whose requests wait at a relay right now."""
         self.holders: dict[str, Holder] = {}
@@ -123,6 +126,11 @@ class Platform:
         if row.port:
             env |= {"PORT": str(row.port), "HOST": row.host}
         return self.place(release, row.service, row.id, env, command=service.command, port=row.port, ordinal=row.ordinal)
+
+    def start(self, placement: Placement) -> Handle:
+        """Start a process, unless everything is being stopped."""
+        with self.gate.inside():
+            return self.runtime.start(placement)
 
     def place(
         self,
@@ -371,7 +379,9 @@ def open_platform(
     """Open a home with the given drivers. Raises StoreUnavailable, VaultKeyMissing."""
     store = Store.open(settings.home, settings.database_url)
     key = KeySource(settings.home, given=settings.vault_key, command=settings.vault_key_command, environment=settings.vault_key_environment)
-    secrets = SecretBook(store, Sealer(settings.home, key), AuditLog(store.audit, settings.home))
+    faults = Faults(settings.fault)
+    sealer = Sealer(settings.home, key, reach=lambda step: faults.reach("rekey", step))
+    secrets = SecretBook(store, sealer, AuditLog(store.audit, settings.home))
     return Platform(settings, store, runtime, edge, builder, secrets, addons(store, secrets), ProgressLogs(settings.home / "deploys"))
 
 

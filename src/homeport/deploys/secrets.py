@@ -10,7 +10,7 @@ import secrets
 import string
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -184,11 +184,11 @@ class SecretBook:
         """The value of a row that was read. Raises SecretDoesNotOpen."""
         return self._open(row)
 
-    def seal_again(self, row: SecretRow) -> bool:
-        """Seal a version's value with the data key in use; False when the row changed meanwhile."""
+    def seal_again(self, rows: Sequence[SecretRow]) -> int:
+        """Seal versions' values with the data key in use; returns how many. Those that changed meanwhile stay as they are."""
         with self.writing:
-            sealed = self.sealer.seal(self._open(row), _place(row.project, row.environment, row.name, row.version))
-            return self.store.secrets.reseal(row, sealed)
+            again = [(row, self.sealer.seal(self._open(row), _place(row.project, row.environment, row.name, row.version))) for row in rows]
+            return self.store.secrets.reseal(again)
 
     def _row(self, project: str, environment: str, name: str, version: int | None) -> SecretRow | None:
         if version is None:

@@ -13,6 +13,9 @@ from homeport.model.views import VaultView
 
 log = logging.getLogger("homeport.vault")
 
+BATCH = 100
+"""Values that are sealed again in one transaction: one wait for the disk, and others write in between."""
+
 
 class VaultCare:
     """What an operator does with the vault. Reading and setting values goes on meanwhile."""
@@ -51,10 +54,9 @@ class VaultCare:
     def seal_again(self) -> int:
         """Bring every value to the data key in use and forget the others; returns how many. A crash leaves some for the next time."""
         with self._sealing:
-            done = 0
-            for row in self.book.store.secrets.all():
-                if row.sealed is not None and key_of(row.sealed) != self.book.sealer.ring.active:
-                    done += self.book.seal_again(row)
+            active = self.book.sealer.ring.active
+            older = [row for row in self.book.store.secrets.all() if row.sealed is not None and key_of(row.sealed) != active]
+            done = sum(self.book.seal_again(older[start : start + BATCH]) for start in range(0, len(older), BATCH))
             with self.book.writing:
                 used = self._used()
                 unused = {number for number in self.book.sealer.ring.wrapped if number not in used} - {self.book.sealer.ring.active}

@@ -1,6 +1,7 @@
 """Fault points: named places where the control plane can be made to die, so that recovery is proven and not hoped for.
 
 Every journaled step has three: `before` its effect, `after-effect` (done, not yet journaled) and `after-commit`.
+A change of the vault's key has points of its own (`drivers/vault/seal.py`), reached as `rekey:<point>`.
 An operator arms one by `HOMEPORT_FAULT=<step>:<point>`; the process then kills itself there, as a power cut would.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -68,11 +69,14 @@ class SecretRows:
         with self.database.transaction() as db:
             db.execute(update(table).where(*_is(project, environment, name), table.c.version == version).values(**values))
 
-    def reseal(self, row: SecretRow, sealed: bytes) -> bool:
-        """Put another sealing of the same value in a version's place; False when the row is no longer as it was read."""
+    def reseal(self, sealed: Sequence[tuple[SecretRow, bytes]]) -> int:
+        """Put other sealings of the same values in their versions' places, all at once; returns how many rows were still as read."""
+        done = 0
         with self.database.transaction() as db:
-            where = (*_is(row.project, row.environment, row.name), table.c.version == row.version, table.c.sealed == row.sealed)
-            return bool(db.execute(update(table).where(*where).values(sealed=sealed)).rowcount)
+            for row, other in sealed:
+                where = (*_is(row.project, row.environment, row.name), table.c.version == row.version, table.c.sealed == row.sealed)
+                done += db.execute(update(table).where(*where).values(sealed=other)).rowcount
+        return done
 
     def all(self) -> list[SecretRow]:
         """Every sealed version of every project: for rotating the key."""

@@ -172,12 +172,22 @@ def test_rotating_the_data_key_seals_everything_again(platform: Platform) -> Non
                 failures.append(error)
                 return
 
-    thread = threading.Thread(target=write)
-    thread.start()
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                assert book.disclose(*WHERE, "K7", by=ME) == "v7"
+            except BaseException as error:
+                failures.append(error)
+                return
+
+    threads = [threading.Thread(target=work) for work in (write, read, read)]
+    for thread in threads:
+        thread.start()
     for _ in range(3):
         view = care.rotate(by=ME)
     stop.set()
-    thread.join()
+    for thread in threads:
+        thread.join()
     care.seal_again()
     assert not failures and care.status().data_keys == {"4": care.status().values} and view.data_key == 4
     assert {key_of(row.sealed or b"") for row in book.store.secrets.all()} == {4}
@@ -192,8 +202,9 @@ def test_a_rotation_that_was_cut_short_is_finished_later(platform: Platform, mon
     with monkeypatch.context() as patch:
         left = iter([True, True, True])
         whole = book.seal_again
-        patch.setattr(book, "seal_again", lambda row: whole(row) if next(left) else False)
-        with pytest.raises(StopIteration):
+        patch.setattr("homeport.deploys.vault.BATCH", 1)
+        patch.setattr(book, "seal_again", lambda rows: whole(rows) if next(left) else 0)
+        with pytest.raises(RuntimeError):
             care.rotate(by=ME)
     assert care.status().data_keys == {"1": 3, "2": 3}
     assert all(book.reveal(*WHERE, f"K{n}") == f"v{n}" for n in range(6))

@@ -208,13 +208,15 @@ class Sealer:
             return number
 
     def retire(self, numbers: set[int]) -> None:
-        """Forget data keys. The caller knows that nothing is sealed with them any more."""
+        """Forget data keys. The caller knows that nothing is sealed with them any more.
+
+        Until this process ends it still opens with them: somebody may have read a row before it was sealed again.
+        """
         with self._changing, locked(self._lock_file):
             ring, _ = self._load()
             kept = {number: data for number, data in ring.wrapped.items() if number not in numbers or number == ring.active}
             made = {number: when for number, when in ring.made.items() if number in kept}
             self._write(Ring(ring.generation + 1, ring.key, ring.active, kept, made, ring.rekeyed))
-            self._ciphers = {number: cipher for number, cipher in self._ciphers.items() if number in kept}
 
     # --- files ------------------------------------------------------------------------------------------------
 

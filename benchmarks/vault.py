@@ -1,0 +1,110 @@
+"""Reading secrets while the vault's keys change, and what audit costs. Prints JSON.
+
+    python benchmarks/vault.py [--seconds 10] [--values 200]
+
+One hundred reads a second are asked for at fixed moments (an open loop: a slow read does not make the next one later), half of them with a
+look that is audited, while the vault key is changed again and again and the data key every two seconds. A read that fails, or gives another
+value than was set, counts as failed. `rekey_ms` is one change of the vault key; `audited_look_ms` includes two durable writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from machine import facts, percentile
+
+from homeport.deploys.audit import AuditLog, Caller
+from homeport.deploys.secrets import SecretBook
+from homeport.deploys.vault import VaultCare
+from homeport.drivers.vault.seal import Sealer
+from homeport.store import Store
+
+RATE = 100
+WHERE = ("shop", "production")
+ME = Caller("bench", "this machine")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--values", type=int, default=200)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="homeport-bench-") as name:
+        home = Path(name)
+        store = Store.open(home)
+        book = SecretBook(store, Sealer(home), AuditLog(store.audit, home))
+        for number in range(given.values):
+            book.set(*WHERE, f"K{number}", f"value {number}", by="bench")
+        result = {"benchmark": "vault", "machine": facts(), "values": given.values, **run(book, given.seconds, given.values)}
+        report = book.audit.verify()
+        result["audit"] = {"rows": report.rows, "whole": report.ok}
+        store.close()
+    json.dump(result, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def run(book: SecretBook, seconds: float, values: int) -> dict[str, object]:
+    care, stop = VaultCare(book), threading.Event()
+    plain: list[float] = []
+    looks: list[float] = []
+    failed: list[str] = []
+
+    def read(number: int) -> None:
+        began = time.perf_counter()
+        key = f"K{number % values}"
+        try:
+            found = book.disclose(*WHERE, key, by=ME) if number % 2 else book.reveal(*WHERE, key)
+        except Exception as error:
+            failed.append(type(error).__name__)
+            return
+        if found != f"value {number % values}":
+            failed.append("another value")
+        (looks if number % 2 else plain).append((time.perf_counter() - began) * 1000)
+
+    rekeys: list[float] = []
+    rotations: list[float] = []
+
+    def change() -> None:
+        last = time.monotonic()
+        while not stop.wait(0.02):
+            began = time.perf_counter()
+            care.book.sealer.rekey()
+            rekeys.append((time.perf_counter() - began) * 1000)
+            if time.monotonic() - last > 2:
+                last, began = time.monotonic(), time.perf_counter()
+                care.rotate(by=ME)
+                rotations.append((time.perf_counter() - began) * 1000)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    start = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        for number in range(int(seconds * RATE)):
+            time.sleep(max(0.0, start + number / RATE - time.monotonic()))
+            pool.submit(read, number)
+    took = time.monotonic() - start
+    stop.set()
+    thread.join()
+    return {
+        "reads": len(plain) + len(looks) + len(failed),
+        "reads_per_second": round((len(plain) + len(looks)) / took, 1),
+        "failed": len(failed),
+        "failures": sorted(set(failed)),
+        "rekeys": len(rekeys),
+        "data_key_rotations": len(rotations),
+        "rekey_ms": {"p50": percentile(rekeys, 50), "p99": percentile(rekeys, 99)},
+        "rotation_ms": {"p50": percentile(rotations, 50)},
+        "read_ms": {"p50": percentile(plain, 50), "p99": percentile(plain, 99)},
+        "audited_look_ms": {"p50": percentile(looks, 50), "p99": percentile(looks, 99)},
+    }
+
+
+if __name__ == "__main__":
+    main()
