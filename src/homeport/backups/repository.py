@@ -154,6 +154,14 @@ class Repository:
         """Keep the backup key here, wrapped by the vault key."""
         self._put(KEY, wrap(self.key, vault_key))
 
+    def holds_key(self) -> bool:
+        """Whether there is a wrapped key here."""
+        try:
+            read_object(self.storage, KEY, self.scratch)
+        except ObjectMissing:
+            return False
+        return True
+
     # --- small things -----------------------------------------------------------------------------------------
 
     def fetched(self, part: Part, backup: str) -> _Fetched:

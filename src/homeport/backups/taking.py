@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.files import remove_tree, write_atomic
 from homeport.drivers.storage.base import StorageFailed
 from homeport.drivers.storage.parcels import pack_tree
+from homeport.drivers.vault.keys import fingerprint
 
 log = logging.getLogger("homeport.backups")
 
@@ -98,11 +100,27 @@ def take_platform(room: Room) -> Manifest:
         shared = snapshot.take(room.home, room.store, copy)
         manifest = Manifest(id=new_id(), kind="platform", name="platform", taken_at=began, home=str(room.home))
         blobs = [_blob(room, kind, name, folder) for kind, name in shared]
-        keys = room.wiring.vault_keys()
-        for repository in room.repositories():
-            if keys:
-                repository.publish_key(keys[0])
+        _publish(room)
         return _send(room, manifest.model_copy(update={"parts": tuple(blobs)}), copy, folder)
+
+
+def _publish(room: Room) -> None:
+    """Have every target hold the backup key, wrapped by the vault key in use. Wrapping takes a second, so it is done on change only."""
+    keys = room.wiring.vault_keys()
+    if not keys:
+        return
+    file = room.folder / "published.json"
+    try:
+        known = dict(json.loads(file.read_bytes()))
+    except (FileNotFoundError, ValueError):
+        known = {}
+    now = f"{fingerprint(keys[0])} {room.key.public}"
+    for target, repository in zip(room.targets(), room.repositories(), strict=True):
+        place = f"{target.name} {target.address}"
+        if known.get(place) != now or not repository.holds_key():
+            repository.publish_key(keys[0])
+            known[place] = now
+    write_atomic(file, json.dumps(known).encode(), 0o600)
 
 
 def _blob(room: Room, kind: str, name: str, folder: Path) -> Part:

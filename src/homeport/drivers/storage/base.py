@@ -12,7 +12,7 @@ from pydantic import Field
 from homeport.model.base import Frozen, Name
 from homeport.model.errors import HomeportError
 
-KEY = re.compile(r"[A-Za-z0-9_.-][A-Za-z0-9_.@+-]*(/[A-Za-z0-9_.-][A-Za-z0-9_.@+-]*)*")
+KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*(/[A-Za-z0-9_][A-Za-z0-9_.@+-]*)*")
 
 
 class Target(Frozen):
@@ -64,7 +64,7 @@ class Storage(Protocol):
 
 
 def check_key(key: str) -> str:
-    """The key, when it is one: relative, of plain characters, without `..`. Raises ValueError."""
-    if not KEY.fullmatch(key) or any(set(part) == {"."} for part in key.split("/")) or len(key) > 900:
+    """The key, when it is one: relative, of plain characters, no part beginning with a dot or a dash. Raises ValueError."""
+    if not KEY.fullmatch(key) or len(key) > 900:
         raise ValueError(f"{key!r} is not a key")
     return key

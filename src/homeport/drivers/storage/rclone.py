@@ -38,7 +38,9 @@ class RcloneStorage:
 
     def list(self, prefix: str = "") -> Mapping[str, int]:
         try:
-            out = self._run("lsjson", "--recursive", "--files-only", "--no-mimetype", "--no-modtime", self._at(prefix))
+            out = self._run(
+                "lsjson", "--recursive", "--files-only", "--no-mimetype", "--no-modtime", self._at(prefix) if prefix else self.address
+            )
         except ObjectMissing:
             return {}
         start = f"{prefix}/" if prefix else ""
@@ -52,7 +54,7 @@ class RcloneStorage:
 
     def _at(self, key: str) -> str:
         place = self.address if self.address.endswith((":", "/")) else f"{self.address}/"
-        return place + (check_key(key) if key else "")
+        return place + check_key(key)
 
     def _run(self, verb: str, *arguments: str) -> str:
         flags = [word for word in arguments if word.startswith("--")]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from homes import Home, home_in, outside_tmp
 
-pytestmark = [pytest.mark.xdist_group("e2e-disaster"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("disaster"), pytest.mark.timeout(600), pytest.mark.slow]
 
 APP = """
 import hashlib, json, os, sqlite3
