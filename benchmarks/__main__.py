@@ -19,6 +19,7 @@ QUICK: dict[str, list[str]] = {
     "edge": ["--rounds", "5"],
     "addons": ["--rounds", "2", "--seconds", "1"],
     "vault": ["--seconds", "3"],
+    "backups": ["--size", "10MB"],
 }
 """What each benchmark is told when it should be short."""
 
