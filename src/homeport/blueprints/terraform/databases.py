@@ -52,7 +52,7 @@ class Databases:
     def _sql_value(self, name: str, addon: Postgres | MariaDB, what: str) -> Known:
         identifier = self.ids.of("sql", name)
         base = f"google_sql_database_instance.{identifier}"
-        host, password = Ref(f"{base}.private_ip_address"), Ref(f"random_password.{self.ids.of('random', f'{name}-password')}.result")
+        host, password = Ref(f"{base}.private_ip_address"), Ref(f"random_password.{self.ids.of('random', f'addon {name} password')}.result")
         user, database = Ref(f"google_sql_user.{identifier}.name"), Ref(f"google_sql_database.{identifier}.name")
         port = "5432" if isinstance(addon, Postgres) else "3306"
         simple = {"host": Known((host,)), "port": Known((port,)), "hostport": Known((host, f":{port}")), "user": Known((user,))}
@@ -103,7 +103,7 @@ class Databases:
             "deletion_protection": True,
             "depends_on": [Ref("google_service_networking_connection.app")],
         }
-        random = self.ids.of("random", f"{name}-password")
+        random = self.ids.of("random", f"addon {name} password")
         password = Ref(f"random_password.{random}.result")
         user = addon.user or "app"
         return [

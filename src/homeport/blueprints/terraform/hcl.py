@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_MARKS = re.compile(r"(?<![$%])(?P<whole>[$%]\{[\w .,:/-]*\})|(?P<run>[$%]+)|(?P<char>.)", re.DOTALL)
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
 
 
@@ -41,17 +42,18 @@ class Block:
 def quote(text: str, *, joined: bool = False) -> str:
     """The inside of a quoted template: nothing in it is taken for an expression, an escape or the end.
 
-    Of several dollars before a brace only the last one is doubled and the others are written as `\\u0024`, since `$$${` would
-    be read differently by different parsers. With `joined`, an expression follows, and a dollar at the end counts as well.
+    A whole `${name}` becomes `$${name}`, as people write it. A mark before a brace that nothing closes, or behind another
+    mark, is written by its code (`\\u0024{`), since parsers differ there. With `joined`, an expression
+    follows, and marks at the end count as well.
     """
     found = []
-    for match in re.finditer(r"([$%]+)(\{|\Z)?|(.)", text, re.DOTALL):
-        run, brace, char = match[1], match[2], match[3]
-        if run is None:
+    for match in _MARKS.finditer(text):
+        whole, run, char = match["whole"], match["run"], match["char"]
+        if whole is not None:
+            found.append(whole[0] + whole)
+        elif run is None:
             found.append(_char(char))
-        elif brace == "{":
-            found.append("".join(_code(mark) for mark in run[:-1]) + run[-1] * 2 + "{")
-        elif joined and brace is not None:
+        elif text[match.end() : match.end() + 1] == "{" or (joined and match.end() == len(text)):
             found.append("".join(_code(mark) for mark in run))
         else:
             found.append(run)
@@ -103,6 +105,7 @@ def _attributes(attributes: dict[str, Value], depth: int) -> list[str]:
 
 
 def _key(key: str) -> str:
+    """The key of an attribute or an object. No key that a user chose is ever written, so parsers need not be kept from stumbling."""
     return key if IDENTIFIER.fullmatch(key) else f'"{quote(key)}"'
 
 

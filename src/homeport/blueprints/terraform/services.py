@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -24,6 +25,7 @@ from homeport.model.service import (
 )
 from homeport.model.spec import Spec
 
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
 ACCOUNT = "google_service_account.app"
 
 
@@ -34,6 +36,8 @@ class Services:
         self.spec, self.ids, self.values, self.loss, self.databases = spec, ids, values, loss, databases
         self.images: dict[str, str] = {}
         """Input variables of images that somebody has to build: identifier to the service."""
+        self.mapped: set[str] = set()
+        """Host names that have a mapping."""
         self.schedules = False
 
     def name(self, name: str, limit: int = 49) -> str:
@@ -97,6 +101,10 @@ class Services:
             if domain.redirect_to or domain.path or "*" in domain.host or not domain.tls:
                 self.loss(f"services.{name}.domains[{number}]", "a domain mapping is a whole host name, with TLS: use a load balancer")
                 continue
+            if domain.host in self.mapped or not _HOST.fullmatch(domain.host):
+                self.loss(f"services.{name}.domains[{number}]", "a host name in lower case, mapped once")
+                continue
+            self.mapped.add(domain.host)
             spec = Block("spec", attributes={"route_name": Ref(f"{resource}.name")})
             metadata = Block("metadata", attributes={"namespace": Ref("var.project")})
             attributes: dict[str, Value] = {"name": domain.host, "location": Ref(f"{resource}.location")}

@@ -144,8 +144,8 @@ class Values:
             return Known((value.default,)) if value.default is not None else self.input(value.name, value.name)
         if isinstance(value, GeneratedValue):
             name = value.scope or "-".join(filter(None, (service, key)))
-            self.generated[name] = value
-            return Known((Ref(self._random(name, value)),), secret=True)
+            first = self.generated.setdefault(name, value)
+            return Known((Ref(self._random(name, first)),), secret=True)
         if isinstance(value, FromGroup):
             inner = self.spec.env_groups[value.group].env.get(value.key) if value.group in self.spec.env_groups else None
             return None if inner is None else self.resolve("", value.key, inner, depth + 1)
@@ -185,15 +185,19 @@ class Values:
     def secret_blocks(self, account: str) -> list[Block]:
         """Secrets, their versions, and who may read them."""
         found = []
+        taken: set[str] = set()
         for name, known in self.secrets.items():
             identifier = self.ids.of("secret", name)
+            title = secret_id(f"{self.spec.name}-{name}")
+            title = title if title not in taken else secret_id(f"{self.spec.name}-{identifier}"[:240] + f"-{len(taken)}")
+            taken.add(title)
             resource = f"google_secret_manager_secret.{identifier}"
             replication = Block("replication", blocks=[Block("auto")])
             found.append(
                 Block(
                     "resource",
                     ("google_secret_manager_secret", identifier),
-                    {"secret_id": secret_id(f"{self.spec.name}-{name}"), "depends_on": [Ref("google_project_service.apis")]},
+                    {"secret_id": title, "depends_on": [Ref("google_project_service.apis")]},
                     [replication],
                 )
             )
