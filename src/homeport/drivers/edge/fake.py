@@ -72,6 +72,9 @@ class FakeEdge:
             self._running = self._table is not None
         return self.status()
 
+    def rotate(self) -> None:
+        """There are no log files."""
+
     def token(self) -> str:
         """A fixed probe token."""
         return "fake"
