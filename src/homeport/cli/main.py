@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -31,15 +32,24 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Show the vers
         raise typer.Exit
 
 
+class Interrupted(BaseException):
+    """Ctrl-C. The command parser would answer KeyboardInterrupt itself, and not say what goes on."""
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise Interrupted
+
+
 def main() -> None:
     """Run the command line; an error ends with its own exit code (`cli/errors.py`)."""
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except CliError as error:
         sys.stdout.flush()
         sys.stderr.write(error.text() + "\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         sys.stderr.write("\nInterrupted. What was asked for goes on; see `homeport status`.\n")
         sys.exit(130)
     except BrokenPipeError:

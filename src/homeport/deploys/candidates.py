@@ -73,7 +73,7 @@ def start_rows(platform: Platform, release: Release, rows: Sequence[InstanceRow]
     for row in rows:
         if row.state != "healthy":
             platform.store.instances.change(row.id, state="starting", started_at=datetime.now(UTC))
-        platform.runtime.start(platform.placement(release, row))
+        platform.start(platform.placement(release, row))
 
 
 def wait_until_well(platform: Platform, release: Release, progress: ProgressLog | None = None) -> None:

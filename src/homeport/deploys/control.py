@@ -78,6 +78,8 @@ class ControlPlane:
 
     def start(self) -> None:
         """Resume interrupted deploys, adopt what runs, start what should run."""
+        self.platform.builder.end_strays()
+        self.supervisor.rouse()
         self.durable.launch()
         for row in self.platform.store.deploys.open():
             if row.status == DeployStatus.RUNNING.value and not self.durable.known(row.id):
@@ -217,6 +219,8 @@ class ControlPlane:
         self.watch.stop()
         self.cron.stop()
         self.supervisor.stop()
+        self.platform.gate.close()
+        self.platform.builder.end_strays()
         for run in self.platform.store.crons.list(status="running", limit=1000):
             self.platform.runtime.stop(run.id)
         self.platform.edge.stop()
@@ -224,10 +228,11 @@ class ControlPlane:
         rows = [row for row in self.platform.store.instances.list() if row.id in observed]
         threads_done = {row.id for row in rows}
         self._stop_all([row.id for row in rows] + [id for id in observed if id not in threads_done])
+        deploying = {(row.project, row.environment) for row in self.platform.store.deploys.open()}
         for row in self.platform.store.instances.list():
             if row.role == "live":
                 self.platform.store.instances.change(row.id, state="stopped")
-            else:
+            elif row.role != "candidate" or (row.project, row.environment) not in deploying:
                 self.platform.store.instances.remove([row.id])
         self.platform.addons.stop_all()
         self.platform.event("home.down", "Everything this home runs was stopped.")

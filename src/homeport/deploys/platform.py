@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from homeport.deploys.addons import AddOnBook
-from homeport.deploys.closing import Gate
 from homeport.deploys.audit import AuditLog
+from homeport.deploys.closing import Gate
 from homeport.deploys.config import Surroundings, environment_of
 from homeport.deploys.outside import OutsideStores
 from homeport.deploys.plan import instances_of, strategy_of

@@ -52,7 +52,7 @@ class Deploy:
         self.started = time.monotonic()
         self.proof = Proof(platform, self.started)
         self.holding = Holding(platform)
-        self.switched = False
+        self.switched = self.started_here = False
         self.live_at = datetime.now(UTC)
         self.release: Release | None = None
         self.warnings: list[str] = []
@@ -62,8 +62,14 @@ class Deploy:
         return bool(self.request.release)
 
     def _step(self, name: str, text: str, effect: Callable[[], Any]) -> Any:
+        def attempt() -> Any:
+            try:
+                return effect()
+            finally:
+                self.platform.gate.stand_still()  # what `down` cut short is neither done nor failed
+
         self.progress.step(name, text)
-        return self.durable.step(name, effect)
+        return self.durable.step(name, attempt)
 
     # --- making a release -------------------------------------------------------------------------------------
 
@@ -243,20 +249,41 @@ class Deploy:
         """Start the new instances beside the old ones."""
         self.holding.again(release)
         self.proof.begin(release, had_live=self.platform.live_release(release.project, release.environment) is not None)
-        self._step("start", "Starting instances", lambda: start_candidates(self.platform, release))
+        self._step("start", "Starting instances", lambda: self._start(release))
+
+    def _start(self, release: Release) -> list[str]:
+        self.started_here = True
+        return start_candidates(self.platform, release)
+
+    def _started(self, release: Release) -> None:
+        """After a restart of the control plane the machine may have restarted too: what does not run any more is started again."""
+        if not self.started_here:
+            self._start(release)
+            wait_until_well(self.platform, release, self.progress)
 
     def wait_until_healthy(self, release: Release) -> None:
         """Every new instance answers its health check, or the deploy ends here with the reason."""
-        self._step("healthy", "Waiting until healthy", lambda: wait_until_well(self.platform, release, self.progress))
+
+        def effect() -> None:
+            self._started(release)
+            wait_until_well(self.platform, release, self.progress)
+
+        self._step("healthy", "Waiting until healthy", effect)
 
     def smoke(self, release: Release) -> None:
         """The new instances answer through the edge, on a host nobody else can reach."""
-        self._step("smoke", "Checking through the edge", lambda: self.proof.smoke(release))
+
+        def effect() -> None:
+            self._started(release)
+            self.proof.smoke(release)
+
+        self._step("smoke", "Checking through the edge", effect)
 
     def switch(self, release: Release) -> None:
         """From here on the public gets the new release."""
 
         def effect() -> str:
+            self._started(release)
             with self.platform.edge_lock:
                 with self.holding.bypassed(release):
                     self.platform.refresh_edge(switching=release)

@@ -107,6 +107,18 @@ class Supervisor:
             return TICK
         return max(0.0, min(TICK, min(self._due.values()) - time.monotonic()))
 
+    def rouse(self) -> None:
+        """Before interrupted deploys go on: start what served while they ran and does not run any more. Its health is looked at later."""
+        running = {seen.handle.id for seen in self.platform.runtime.observe() if seen.state == "running"}
+        for project, environment in {(row.project, row.environment) for row in self.platform.store.deploys.open()}:
+            release = self.platform.live_release(project, environment)
+            row = self.platform.store.environments.get(project, environment)
+            if release is not None and row is not None and not row.stopped:
+                for instance in self._live_rows(release):
+                    if instance.id not in running and instance.state != "failed":
+                        self._guarded(lambda instance=instance, release=release: start_rows(self.platform, release, [instance]))
+                        self.platform.store.instances.change(instance.id, state="unwell")
+
     # --- after a start ----------------------------------------------------------------------------------------
 
     def recover(self) -> None:
@@ -305,7 +317,7 @@ class Supervisor:
         again = self.platform.store.instances.get(id)
         if again is None:
             return
-        self.platform.runtime.start(self.platform.placement(found.release, again))
+        self.platform.start(self.platform.placement(found.release, again))
         self._busy.add(id)
         threading.Thread(target=self._watch_start, args=(found.release, again), name=f"settle-{id}", daemon=True).start()
 

@@ -56,3 +56,6 @@ class Builder(Protocol):
 
     def prune(self, keep: Collection[str], young: timedelta) -> list[str]:
         """Remove what no artifact of `keep` (ids) needs and nobody used within `young`; returns what was removed."""
+
+    def end_strays(self) -> None:
+        """End every process of builds, those that a killed control plane left running too. Call it when no build is wanted."""

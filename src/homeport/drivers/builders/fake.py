@@ -72,6 +72,9 @@ class FakeBuilder:
             cached=cached,
         )
 
+    def end_strays(self) -> None:
+        """There are none."""
+
     def prune(self, keep: Collection[str], young: timedelta) -> list[str]:
         """Remove artifacts that are not kept and were not used within `young`."""
         return [f"artifacts/{name}" for name in prune_digests(self.artifacts, keep, young)]

@@ -20,7 +20,7 @@ from homeport.drivers.builders.installs import Tools, install_node, python_comma
 from homeport.drivers.builders.layers import LayerStore, boot_id
 from homeport.drivers.builders.plan import BuildPlan, Planner
 from homeport.drivers.builders.recipe import Command, NodeInstall, PythonInstall
-from homeport.drivers.builders.run import Runner, StepFailed
+from homeport.drivers.builders.run import Runner, StepFailed, remove_dead_groups, sweep
 from homeport.drivers.builders.tree import clear, keep_site, place, published, tree_digest
 from homeport.drivers.files import copy_tree, freeze, give, locked, prune_digests, remove_tree, world_reachable, write_atomic
 from homeport.drivers.sources.snapshot import digest_of
@@ -75,6 +75,14 @@ class ProcessBuilder:
             except (OSError, ValueError, KeyError):
                 continue
         return removed + [f"layers/{name}" for name in prune_digests(self.layers.folder, needed, young)]
+
+    def end_strays(self) -> None:
+        """End every process that has the TMPDIR of a build, and all that is in control groups of dead control planes.
+
+        Who merely stands in one of the folders may be a person.
+        """
+        sweep((), self.cache)
+        remove_dead_groups()
 
     def _load(self, key: str) -> Artifact | None:
         """The complete artifact. After a restart of the machine its content is checked once: a power cut loses writes."""

@@ -34,6 +34,7 @@ MAX_FILE = 8 << 30
 """Bytes of one file that a build may write."""
 PIDS = 2048
 OPEN_FILES = 65_536
+GROUP = "build"
 TICK = 0.1
 """Seconds between looks at `cancelled`."""
 
@@ -78,6 +79,26 @@ class Lines:
             self.log(text)
 
 
+def sweep(folders: Sequence[Path], temporary: Path) -> None:
+    """End every process that works below one of the folders, or whose TMPDIR lies below `temporary`."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            here, places = Path(process.cwd()), Path(process.environ().get("TMPDIR", "/"))
+            if places.is_relative_to(temporary) or any(here.is_relative_to(folder) for folder in folders):
+                process.kill()
+
+
+def remove_dead_groups() -> None:
+    """End and remove the control groups of builds whose control plane is gone."""
+    for folder in {Path(base) for base in cgroups().bases.values()}:
+        for found in folder.glob(f"{GROUP}-*"):
+            owner = found.name.rpartition("-")[2]
+            group = cgroups().group(found.name)
+            if group is not None and owner.isdigit() and not Path("/proc", owner).exists():
+                group.kill()
+                group.remove()
+
+
 class Runner:
     """Runs the steps of one build under one deadline. Steps run in order; each is over, with its children, when `run` returns."""
 
@@ -97,7 +118,7 @@ class Runner:
         self.cancelled, self.lines = cancelled, Lines(log)
         self.ends_at = time.monotonic() + limits.time.total_seconds()
         self.group: Group | None = None
-        self.name = f"build-{id[:24]}-{os.getpid()}"
+        self.name = f"{GROUP}-{id[:24]}-{os.getpid()}"
 
     def __enter__(self) -> Runner:
         group = cgroups().group(self.name)
@@ -220,10 +241,7 @@ class Runner:
             self.group.kill()
             return
         folder, temporary = self.places
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if Path(process.cwd()).is_relative_to(folder) or process.environ().get("TMPDIR") == str(temporary):
-                    process.kill()
+        sweep((folder,), temporary)
 
     def _judge(self, code: int, shown: str) -> None:
         if self.group is not None and self.group.out_of_memory():
