@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -q
 # The tests make homes of their own; nothing of the caller's may leak in.
 CLEAN_ENV := env -u HOMEPORT_HOME -u HOMEPORT_EDGE_PORT -u HOMEPORT_API_PORT -u HOMEPORT_DATABASE_URL -u HOMEPORT_FAULT
 
-.PHONY: help install up test test-user check bench conformance faults docs format clean
+.PHONY: help install up test test-docs test-slow test-user check bench conformance faults docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,15 +18,17 @@ help: ## Show this list
 $(BIN)/uv: bootstrap.txt
 	@test -n "$(PYTHON)" || { echo "Homeport needs Python 3.11 or newer with the venv module (Debian: apt-get install python3-venv)." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { echo "Python cannot make a virtual environment (Debian: apt-get install python3-venv)." >&2; exit 1; }
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r bootstrap.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r bootstrap.txt
 	@touch $@
 
 .venv/.runtime: $(BIN)/uv uv.lock pyproject.toml
-	@$(BIN)/uv sync -q --frozen --no-dev --inexact
+	@$(BIN)/uv sync -q --frozen --no-dev --inexact --compile-bytecode
+	@$(BIN)/python -m compileall -q src/homeport
 	@touch $@
 
 .venv/.development: $(BIN)/uv uv.lock pyproject.toml
-	@$(BIN)/uv sync -q --frozen
+	@$(BIN)/uv sync -q --frozen --compile-bytecode
+	@$(BIN)/python -m compileall -q src/homeport
 	@touch $@ .venv/.runtime
 
 install: .venv/.runtime ## Install Homeport into .venv
@@ -35,7 +37,13 @@ up: .venv/.runtime ## Put APP live (default: the example) and print its addresse
 	@$(BIN)/homeport up "$(APP)" $(if $(ENV_FILE),--env-file "$(ENV_FILE)")
 
 test: .venv/.development ## Run the tests (under 10 minutes on 2 cores)
-	$(CLEAN_ENV) $(PYTEST) -m "not slow" -n 2 --dist loadgroup tests
+	$(CLEAN_ENV) $(PYTEST) -m "not slow" -n 2 --dist loadgroup tests --ignore tests/docs/test_docs_blocks_run.py
+
+test-docs: .venv/.development ## Run every command of the documentation
+	$(CLEAN_ENV) $(PYTEST) -n 2 tests/docs/test_docs_blocks_run.py
+
+test-slow: .venv/.development ## The tests that take longer: many kills, many moments, large loads
+	$(CLEAN_ENV) $(PYTEST) -m slow tests --ignore tests/faults
 
 test-user: .venv/.development ## As root: run the core tests once more as an ordinary user
 	$(CLEAN_ENV) bash tools/as-user.sh
@@ -45,7 +53,7 @@ check: .venv/.development ## Style, types, floors and docs
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(CLEAN_ENV) $(PYTEST) tests/docs
+	$(CLEAN_ENV) $(PYTEST) tests/docs/test_docs_are_complete.py
 
 conformance: .venv/.development ## Read ../shared's real files and suites; print and write the table
 	$(BIN)/python -m benchmarks.conformance
