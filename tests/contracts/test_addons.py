@@ -1,7 +1,8 @@
-"""What every add-on driver promises, held against the real engines: PostgreSQL 16 and 18, Valkey."""
+"""What every add-on driver promises, held against the real engines: PostgreSQL 16 and 18, Valkey, MariaDB, Temporal."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
+import pymysql
 import pytest
 import redis
 from redis.backoff import NoBackoff
@@ -25,12 +27,14 @@ from redis.retry import Retry
 from homeport.drivers.addons.base import AddOnId, AddOnRequest, BackupRef, Credentials
 from homeport.drivers.addons.errors import AddOnFailed, AddOnMissing, BackupDamaged, BackupFailed
 from homeport.drivers.addons.keeping import ServerDriver
+from homeport.drivers.addons.mariadb import MariaDBDriver
+from homeport.drivers.addons.mariadb import engine as mariadb_engine
 from homeport.drivers.addons.postgres import PostgresDriver
 from homeport.drivers.addons.servers import Server
 from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.reach import forget, reachable
 from homeport.drivers.toolchains.toolchains import Toolchains
-from homeport.model.addon import AddOn, Postgres, Redis
+from homeport.model.addon import AddOn, MariaDB, Postgres, Redis
 from homeport.settings import Settings
 
 ENGINES = Path(tempfile.gettempdir()) / f"homeport-test-engines-{os.getuid()}"
@@ -56,6 +60,12 @@ class Subject(Protocol):
 
     def fill(self, credentials: Credentials, size: int) -> None:
         """Store so many bytes that no compression makes smaller."""
+
+    def writer(self, credentials: Credentials, start: int) -> Iterator[int]:
+        """Writes numbers from `start`, one at a time, and tells each once it is acknowledged."""
+
+    def numbers(self, credentials: Credentials) -> set[int]:
+        """The numbers that are there."""
 
 
 class PostgresSubject:
@@ -87,6 +97,16 @@ class PostgresSubject:
     def fill(self, credentials: Credentials, size: int) -> None:
         self._ask(credentials, "CREATE TABLE filling (data bytea)")
         self._ask(credentials, "INSERT INTO filling VALUES (%s)", os.urandom(size))
+
+    def writer(self, credentials: Credentials, start: int) -> Iterator[int]:
+        with psycopg.connect(credentials.url, autocommit=True, connect_timeout=5) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS numbers (n bigint PRIMARY KEY)")
+            for number in range(start, 1 << 40):
+                connection.execute("INSERT INTO numbers VALUES (%s) ON CONFLICT DO NOTHING", [number])
+                yield number
+
+    def numbers(self, credentials: Credentials) -> set[int]:
+        return {int(row[0]) for row in self._ask(credentials, "SELECT n FROM numbers")}
 
 
 def client_of(credentials: Credentials) -> redis.Redis:
@@ -121,11 +141,75 @@ class ValkeySubject:
         with client_of(credentials) as client:
             client.set("filling", os.urandom(size))
 
+    def writer(self, credentials: Credentials, start: int) -> Iterator[int]:
+        with client_of(credentials) as client:
+            for number in range(start, 1 << 40):
+                client.sadd("numbers", number)
+                yield number
+
+    def numbers(self, credentials: Credentials) -> set[int]:
+        with client_of(credentials) as client:
+            return {int(word) for word in client.smembers("numbers")}
+
+
+class MariaDBSubject:
+    refusals: tuple[type[Exception], ...] = (pymysql.err.Error,)
+    most_memory = 96 << 20
+    kills = 6
+
+    def __init__(self) -> None:
+        if mariadb_engine.find() is None:
+            pytest.skip(mariadb_engine.MISSING)
+        self.name = "mariadb"
+        self.definition: AddOn = MariaDB(database="shop")
+
+    def driver(self, home: Path, at: Callable[[str], None] | None = None) -> ServerDriver:
+        return MariaDBDriver(home, at=at)
+
+    def _open(self, credentials: Credentials) -> Any:
+        return contextlib.closing(
+            pymysql.connect(
+                host=credentials.host, port=credentials.port, user=credentials.user, password=credentials.password, autocommit=True,
+                database=credentials.database, connect_timeout=5, read_timeout=10,
+            )
+        )  # fmt: skip
+
+    def _ask(self, credentials: Credentials, query: str, *values: object) -> list[Any]:
+        with self._open(credentials) as connection, connection.cursor() as cursor:
+            cursor.execute(query, values or None)
+            return list(cursor.fetchall())
+
+    def write(self, credentials: Credentials, key: str, value: str) -> None:
+        self._ask(credentials, "CREATE TABLE IF NOT EXISTS kept (name varchar(100) PRIMARY KEY, value text)")
+        self._ask(credentials, "REPLACE INTO kept VALUES (%s, %s)", key, value)
+
+    def read(self, credentials: Credentials, key: str) -> str | None:
+        rows = self._ask(credentials, "SELECT value FROM kept WHERE name = %s", key)
+        return str(rows[0][0]) if rows else None
+
+    def connect(self, credentials: Credentials) -> None:
+        self._ask(credentials, "SELECT 1")
+
+    def fill(self, credentials: Credentials, size: int) -> None:
+        self._ask(credentials, "CREATE TABLE filling (data longblob)")
+        self._ask(credentials, "INSERT INTO filling VALUES (_binary %s)", os.urandom(size))
+
+    def writer(self, credentials: Credentials, start: int) -> Iterator[int]:
+        with self._open(credentials) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE IF NOT EXISTS numbers (n bigint PRIMARY KEY)")
+            for number in range(start, 1 << 40):
+                cursor.execute("REPLACE INTO numbers VALUES (%s)", [number])
+                yield number
+
+    def numbers(self, credentials: Credentials) -> set[int]:
+        return {int(row[0]) for row in self._ask(credentials, "SELECT n FROM numbers")}
+
 
 SUBJECTS: dict[str, Callable[[], Any]] = {
     "postgres16": lambda: PostgresSubject("16"),
     "postgres18": lambda: PostgresSubject("18"),
     "valkey": ValkeySubject,
+    "mariadb": MariaDBSubject,
 }
 
 
@@ -283,7 +367,7 @@ def test_inspection_tells_figures(bench: Bench) -> None:
     """Size, memory, version, connections and hit ratio are told of a running add-on."""
     seen = bench.driver.inspect(bench.shared.id)
     assert seen.running and seen.version and seen.size > 0
-    assert 1 << 20 < seen.memory < 64 << 20
+    assert 1 << 20 < seen.memory < getattr(bench.subject, "most_memory", 64 << 20)
     assert 0 <= seen.metrics["cache_hit_ratio"] <= 1
     assert seen.connections >= 0
 
@@ -472,6 +556,7 @@ def test_a_kill_at_every_step_of_provisioning_is_repaired_by_the_next(bench: Ben
 def test_no_acknowledged_write_is_lost_under_kills(bench: Bench, rounds: int) -> None:
     """SIGKILL in the middle of writes, again and again: everything that was acknowledged is there."""
     credentials = bench.shared.credentials["web"]
+    rounds = rounds if rounds > 20 else getattr(bench.subject, "kills", rounds)
     acknowledged: list[int] = []
     stop = threading.Event()
 
@@ -479,7 +564,7 @@ def test_no_acknowledged_write_is_lost_under_kills(bench: Bench, rounds: int) ->
         number = 0
         while not stop.is_set():
             try:
-                for piece in writer(bench, credentials, number):
+                for piece in bench.subject.writer(credentials, number):
                     number = piece + 1
                     acknowledged.append(piece)
                     if stop.is_set():
@@ -497,7 +582,7 @@ def test_no_acknowledged_write_is_lost_under_kills(bench: Bench, rounds: int) ->
     finally:
         stop.set()
         thread.join(SOON)
-    kept = numbers(bench, credentials)
+    kept = bench.subject.numbers(credentials)
     lost = sorted(set(acknowledged) - kept)
     print(json.dumps({"engine": bench.subject.name, "kills": rounds, "acknowledged": len(acknowledged), "lost": len(lost),
                       "down_seconds_max": round(max(down), 3), "down_seconds_mean": round(sum(down) / rounds, 3)}))  # fmt: skip
@@ -506,29 +591,6 @@ def test_no_acknowledged_write_is_lost_under_kills(bench: Bench, rounds: int) ->
 
 def more_than(acknowledged: list[int], count: int) -> bool:
     return len(acknowledged) > count
-
-
-def writer(bench: Bench, credentials: Credentials, start: int) -> Iterator[int]:
-    """Writes numbers from `start`, one at a time, and tells each once it is acknowledged."""
-    if bench.subject.name == "valkey":
-        with client_of(credentials) as client:
-            for number in range(start, 1 << 40):
-                client.sadd("numbers", number)
-                yield number
-    else:
-        with psycopg.connect(credentials.url, autocommit=True, connect_timeout=5) as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS numbers (n bigint PRIMARY KEY)")
-            for number in range(start, 1 << 40):
-                connection.execute("INSERT INTO numbers VALUES (%s) ON CONFLICT DO NOTHING", [number])
-                yield number
-
-
-def numbers(bench: Bench, credentials: Credentials) -> set[int]:
-    if bench.subject.name == "valkey":
-        with client_of(credentials) as client:
-            return {int(word) for word in client.smembers("numbers")}
-    with psycopg.connect(credentials.url) as connection:
-        return {int(row[0]) for row in connection.execute("SELECT n FROM numbers")}
 
 
 def crash(name: str, home: str, request: str, *points: str) -> None:

@@ -8,6 +8,7 @@ from homeport.deploys.addons import AddOnBook
 from homeport.deploys.platform import Platform, open_platform
 from homeport.deploys.secrets import SecretBook
 from homeport.drivers.addons.base import AddOnDriver
+from homeport.drivers.addons.mariadb import MariaDBDriver
 from homeport.drivers.addons.postgres import PostgresDriver
 from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.builders.process import ProcessBuilder
@@ -35,4 +36,8 @@ def open_home(settings: Settings) -> Platform:
 
 def addon_drivers(home: Path, toolchains: Toolchains) -> dict[str, AddOnDriver]:
     """The driver of each kind of add-on."""
-    return {"postgres": PostgresDriver(home, toolchains), "redis": ValkeyDriver(home, toolchains)}
+    return {
+        "postgres": PostgresDriver(home, toolchains),
+        "redis": ValkeyDriver(home, toolchains),
+        "mariadb": MariaDBDriver(home),
+    }

@@ -40,6 +40,8 @@ LOCK_PATIENCE = 15.0
 PATH = "/usr/local/bin:/usr/bin:/bin"
 PIDS = 4096
 OPEN_FILES = 65_536
+KEPT_FENCE = 9
+"""Descriptor that holds the fence in servers that close their standard input (see `keeping_fence`)."""
 OOM_SCORE = 100
 """Applications (300) are ended before databases when the machine runs out of memory."""
 
@@ -54,6 +56,11 @@ class Command(Frozen):
     group: Group | None = None
     memory: int | None = None
     """Bytes that all its processes may use together, where control groups can hold them to it."""
+
+
+def keeping_fence(*argv: str) -> tuple[str, ...]:
+    """The command of a server that closes its standard input when it starts: the fence stays open as a second descriptor."""
+    return ("/bin/sh", "-c", f'exec "$@" {KEPT_FENCE}<&0', "sh", *argv)
 
 
 class Keeper:
@@ -115,19 +122,21 @@ class Server:
         return found
 
     def holders(self) -> list[int]:
-        """Every process that has the lock file as its standard input: the server's, and tools that work on its data."""
+        """Every process that has the lock file open as its fence: the server's, and tools that work on its data."""
         try:
             wanted = (self.folder / "lock").stat()
         except FileNotFoundError:
             return []
         found = []
         for pid in pids():
-            try:
-                seen = os.stat(f"/proc/{pid}/fd/0")  # noqa: PTH116 (thousands of them)
-            except OSError:
-                continue
-            if os.path.samestat(wanted, seen):
-                found.append(pid)
+            for number in (0, KEPT_FENCE):
+                try:
+                    seen = os.stat(f"/proc/{pid}/fd/{number}")  # noqa: PTH116 (thousands of them)
+                except OSError:
+                    continue
+                if os.path.samestat(wanted, seen):
+                    found.append(pid)
+                    break
         return found
 
     def generation(self) -> int:

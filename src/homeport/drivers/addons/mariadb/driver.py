@@ -1,0 +1,391 @@
+"""The MariaDB driver."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import string
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from urllib.parse import quote
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from homeport.drivers.addons import copies
+from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
+from homeport.drivers.addons.errors import AddOnFailed, UpgradeFailed
+from homeport.drivers.addons.keeping import ServerDriver, plan_memory, socket_host
+from homeport.drivers.addons.mariadb import config, dumps
+from homeport.drivers.addons.mariadb.engine import MISSING, Engine, find
+from homeport.drivers.addons.records import Place, Record
+from homeport.drivers.addons.servers import Command, folder_size, keeping_fence, proportional_memory, run_outside
+from homeport.drivers.files import locked, remove_tree, sync_folder, write_atomic
+from homeport.model.addon import AddOn, MariaDB
+from homeport.model.env import PlainValue
+
+ALPHABET = string.ascii_letters + string.digits
+INSTALL_TIMEOUT = 300.0
+UPGRADE_TIMEOUT = 3600.0
+Admin: TypeAlias = "Connection[Cursor]"
+
+
+class MariaDBDriver(ServerDriver):
+    """One server per add-on. `at(point)` is called before each step of a change."""
+
+    kind: ClassVar[str] = "mariadb"
+    usual_port: ClassVar[int] = 3306
+    stop_grace: ClassVar[float] = 60.0
+
+    # -- planning --------------------------------------------------------------------------------------------------
+
+    def check(self, definition: AddOn) -> Sequence[str]:
+        assert isinstance(definition, MariaDB)  # noqa: S101
+        return [*([] if find() else [MISSING]), *config.problems(definition)]
+
+    def notes(self, definition: AddOn) -> Sequence[str]:
+        assert isinstance(definition, MariaDB)  # noqa: S101
+        notes, engine = [], find()
+        if definition.flavour == "mysql":
+            notes.append("MariaDB serves it in place of MySQL: `caching_sha2_password` and MySQL 8's JSON functions are not the same")
+        if engine and definition.flavour == "mariadb" and definition.version and not engine.version.startswith(definition.version):
+            notes.append(f"MariaDB {engine.version}, the one that is installed, serves it instead of {definition.version}")
+        if any(not rule.source.startswith("127.") for rule in definition.ip_allow_list or ()):
+            notes.append("it is reached from this machine only: the allow-list names outside networks, which need TLS in front of it")
+        if definition.replicas or definition.high_availability:
+            notes.append("it runs without replicas: one server, brought back with its data when it ends")
+        return notes
+
+    def engine(self) -> Engine:
+        """Raises AddOnFailed when none is installed."""
+        found = find()
+        if found is None:
+            raise AddOnFailed(name="mariadb", why=f"{MISSING}.", fix="Install it and deploy again.")
+        return found
+
+    def client(self, id: AddOnId) -> str:
+        """The system's `mariadb` program."""
+        del id
+        found = find()
+        return str(found.client) if found else ""
+
+    # -- provisioning ----------------------------------------------------------------------------------------------
+
+    def provision(self, request: AddOnRequest) -> Provisioned:
+        place = self._place(request.id)
+        with locked(place.lock):
+            self.engine()
+            place, record = self._begin(request)
+            record, changed = self._settle(place, record)
+            if changed and self._server(place).running():
+                self._stop(place, record)
+            self._at("start")
+            self._start(place, record)
+            self._at("accounts")
+            with self.admin(place) as admin:
+                self._accounts(admin, request)
+            self._at("done")
+            return self._provisioned(record, request.passwords)
+
+    def _settle(self, place: Place, record: Record) -> tuple[Record, bool]:
+        """Folders, data and configuration as they should be; whether the configuration changed."""
+        for name in ("run", "tmp"):
+            place.make(name, record.user)
+        self._at("initialise")
+        self._initialise(place, record)
+        self._at("configure")
+        definition = record.definition
+        assert isinstance(definition, MariaDB)  # noqa: S101
+        changed = self._write(
+            place, record, "my.cnf", config.conf(record.host, record.port, plan_memory(definition), definition.parameters)
+        )
+        self._write(place, record, "accounts.sql", config.accounts_file(config.digest(self._admin_password(place))))
+        self._at("record")
+        version = record.version or self.engine().series
+        return place.write(record.model_copy(update={"data": "data", "version": version, "source": "system"})), changed
+
+    def _initialise(self, place: Place, record: Record) -> None:
+        """Make the data folder: complete or not there."""
+        data = place.folder / "data"
+        if data.is_dir():
+            return
+        part = place.folder / "data.part"
+        remove_tree(part)
+        place.make("data.part", record.user)
+        argv = (str(self.engine().install), "--no-defaults", f"--datadir={part}", "--auth-root-authentication-method=socket",
+                "--skip-test-db", "--skip-name-resolve", f"--innodb-log-file-size={config.LOG_FILE}")  # fmt: skip
+        tmp = str(place.folder / "tmp")
+        done = self._server(place).run(Command(argv=argv, cwd=part, user=record.user, env={"TMPDIR": tmp}), INSTALL_TIMEOUT)
+        if done.code != 0:
+            raise AddOnFailed(name=record.id.name, why="Its data folder could not be made.", tail=done.output.splitlines()[-20:])
+        part.rename(data)
+        sync_folder(place.folder)
+
+    def _accounts(self, admin: Admin, request: AddOnRequest) -> None:
+        """The database, its owner and an account for each consumer. What is right already is left alone, and nothing is taken away."""
+        definition = request.definition
+        assert isinstance(definition, MariaDB)  # noqa: S101
+        found = config.layout(request.id.name, definition)
+        _run(admin, f"CREATE DATABASE IF NOT EXISTS {config.name(found.database)}")
+        for consumer in ("", *request.consumers):
+            password = request.passwords.get(consumer, "")
+            known = _digests(admin, found.account(consumer))
+            if known is None or (password and config.digest(password) not in known):
+                _identify(admin, found.account(consumer), [config.digest(password)] if password else [])
+            grant = " WITH GRANT OPTION" if not consumer else ""
+            _run(admin, f"GRANT ALL PRIVILEGES ON {config.pattern(found.database)}.* TO {config.text(found.account(consumer))}@'%'{grant}")
+        root = definition.password if definition.user == config.ROOT else definition.root_password
+        if isinstance(root, PlainValue) and root.value:
+            _identify(admin, config.ROOT, [config.digest(root.value)])
+            _run(admin, f"GRANT ALL PRIVILEGES ON *.* TO {config.text(config.ROOT)}@'%' WITH GRANT OPTION")
+
+    def _provisioned(self, record: Record, passwords: dict[str, str]) -> Provisioned:
+        definition = record.definition
+        assert isinstance(definition, MariaDB)  # noqa: S101
+        found = config.layout(record.id.name, definition)
+        place = self._place(record.id)
+        return Provisioned(
+            id=record.id,
+            kind=self.kind,
+            engine=f"mariadb {self.engine().version} (system)",
+            host=record.host,
+            port=record.port,
+            socket=str(place.folder / "run" / config.SOCKET),
+            folder=place.folder,
+            credentials={
+                consumer: credentials_of(record, found, consumer, passwords.get(consumer, "")) for consumer in ("", *record.consumers)
+            },
+            notes=tuple(self.notes(definition)),
+        )
+
+    # -- credentials -----------------------------------------------------------------------------------------------
+
+    def rotate(self, id: AddOnId, consumer: str) -> Credentials:
+        """The account has both passwords until `retire_old`: `IDENTIFIED VIA … OR …`."""
+        place = self._place(id)
+        with locked(place.lock):
+            record = place.get()
+            found = self._layout(record)
+            password = "".join(secrets.choice(ALPHABET) for _ in range(43))
+            with self.admin(place) as admin:
+                known = _digests(admin, found.account(consumer)) or ()
+                _identify(admin, found.account(consumer), [*known[-1:], config.digest(password)])
+            return credentials_of(record, found, consumer, password)
+
+    def retire_old(self, id: AddOnId, consumer: str) -> None:
+        place = self._place(id)
+        with locked(place.lock):
+            account = self._layout(place.get()).account(consumer)
+            with self.admin(place) as admin:
+                known = _digests(admin, account) or ()
+                if len(known) > 1:
+                    _identify(admin, account, known[-1:])
+                    _run(admin, f"KILL SOFT USER {config.text(account)}")
+
+    def _layout(self, record: Record) -> config.Layout:
+        assert isinstance(record.definition, MariaDB)  # noqa: S101
+        return config.layout(record.id.name, record.definition)
+
+    def _admin_password(self, place: Place) -> str:
+        """Homeport's own way in, readable for Homeport alone; made once."""
+        place.server.mkdir(exist_ok=True)
+        key = place.server / "admin.key"
+        if not key.exists():
+            write_atomic(key, secrets.token_urlsafe(32).encode(), 0o600)
+        return key.read_text()
+
+    @contextlib.contextmanager
+    def admin(self, place: Place) -> Iterator[Admin]:
+        """A connection that may do everything, over the socket. Raises pymysql.err.Error, OSError."""
+        with socket_host(place.folder / "run") as host, contextlib.closing(socket.socket(socket.AF_UNIX)) as door:
+            door.settimeout(60)
+            door.connect(f"{host}/{config.SOCKET}")
+            connection: Admin = pymysql.connect(
+                user=config.ADMIN, password=self._admin_password(place), charset="utf8mb4", autocommit=True, defer_connect=True
+            )
+            connection.connect(door)
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    # -- what it does ----------------------------------------------------------------------------------------------
+
+    def inspect(self, id: AddOnId) -> Inspection:
+        place = self._place(id)
+        record = place.get()
+        server = self._server(place)
+        running = server.running()
+        engine = find()
+        size = folder_size(place.folder / "data")
+        detail = {"host": record.host, "port": str(record.port), "wanted": record.wanted, "database": self._layout(record).database}
+        version = engine.version if engine else record.version
+        if running is None:
+            return Inspection(running=False, version=version, size=size, detail=detail)
+        metrics: dict[str, float] = {}
+        try:
+            with self.admin(place) as admin:
+                metrics = _figures(admin)
+        except (pymysql.err.Error, OSError) as error:
+            detail["problem"] = str(error)
+        return Inspection(
+            running=True, version=version, pid=running.pid, size=size, memory=proportional_memory(server.holders()),
+            connections=int(metrics.get("connections", 0)), metrics=metrics, detail=detail,
+        )  # fmt: skip
+
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    def back_up(self, id: AddOnId, target: Path) -> BackupRef:
+        """A dump of every database as of one moment. Changes go on meanwhile. Raises AddOnMissing, BackupFailed."""
+        place = self._place(id)
+        record = place.get()
+        with copies.copying(record, target) as (name, part):
+            with self.admin(place) as admin:
+                databases = [row for (row,) in _rows(admin, "SHOW DATABASES") if str(row) not in config.SYSTEM_DATABASES]
+            dumps.take(self.engine(), place.folder / "run", self._admin_password(place), databases, part / "dump.sql", id.slug)
+            return copies.finish(record, name, part, (), {"engine": f"mariadb {self.engine().version}"})
+
+    def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
+        """Accounts come with the next provisioning. Raises BackupDamaged, AddOnFailed."""
+        known = copies.verify(backup, source)
+        place = self._place(into)
+        with locked(place.lock):
+            if (found := place.read()) is not None and found.data:
+                raise AddOnFailed(
+                    name=into.name, what="Nothing was restored; what runs was not touched.", why=f"There is an add-on {into.slug} already.",
+                    fix="Restore under another name.",
+                )  # fmt: skip
+            place, record = self._begin(AddOnRequest(id=into, definition=known.definition, consumers=known.consumers))
+            try:
+                record, _ = self._settle(place, record)
+                self._at("start")
+                self._start(place, record)
+                self._at("copy")
+                dumps.load(self.engine(), place.folder / "run", self._admin_password(place), source / "dump.sql", into.name)
+                return self._provisioned(record, {})
+            except BaseException:
+                self._server(place).stop(self.stop_signal, self.stop_grace)
+                remove_tree(place.folder)
+                raise
+
+    def upgrade(self, id: AddOnId, version: str) -> Provisioned:
+        """Start it with the program that is installed now, and bring its system tables up to it.
+
+        Raises AddOnFailed when another version is wanted, UpgradeFailed when the tables could not be upgraded.
+        """
+        place = self._place(id)
+        with locked(place.lock):
+            record, engine = place.get(), self.engine()
+            if version and not f"{engine.version}.".startswith(f"{version}."):
+                raise AddOnFailed(
+                    name=id.name, what=f"{id.name} was not upgraded; it runs on as version {engine.version}.",
+                    why=f"MariaDB {version} is not installed on this machine, {engine.version} is.",
+                    fix="Install the wanted version from your system's packages, or leave the version out.",
+                )  # fmt: skip
+            self._stop(place, record)
+            self._start(place, record)
+            return self._provisioned(place.get(), {})
+
+    # -- for the common half ---------------------------------------------------------------------------------------
+
+    def _start(self, place: Place, record: Record) -> None:
+        """Start it; after a new version of the system's package the system tables are upgraded first."""
+        super()._start(place, record)
+        engine = self.engine()
+        if record.data and record.version not in ("", engine.series):
+            with dumps.tool(engine.upgrade, place.folder / "run") as argv:
+                env = dumps.environment(self._admin_password(place))
+                done = run_outside(argv, cwd=place.folder, env=env, timeout=UPGRADE_TIMEOUT)
+            if done.code != 0:
+                raise UpgradeFailed(
+                    slug=record.id.slug, why="Its system tables could not be upgraded.", tail=done.output.splitlines()[-20:]
+                )
+            place.write(record.model_copy(update={"version": engine.series}))
+
+    def _write(self, place: Place, record: Record, name: str, text: str) -> bool:
+        file = place.folder / name
+        if file.exists() and file.read_text() == text:
+            return False
+        write_atomic(file, text.encode(), 0o600)
+        if record.user is not None:
+            os.chown(file, record.user, record.user)
+        return True
+
+    def _command(self, place: Place, record: Record) -> Command:
+        argv = keeping_fence(str(self.engine().server), f"--defaults-file={place.folder / 'my.cnf'}", f"--datadir={place.folder / 'data'}")
+        return Command(argv=argv, cwd=place.folder / "data", user=record.user, group=self._group(place))
+
+    def _ready(self, place: Place, record: Record) -> bool:
+        del record
+        if not (place.folder / "run" / config.SOCKET).exists():
+            return False
+        try:
+            with self.admin(place) as admin:
+                return bool(_rows(admin, "SELECT 1"))
+        except (pymysql.err.Error, OSError):
+            return False
+
+
+def credentials_of(record: Record, found: config.Layout, consumer: str, password: str) -> Credentials:
+    user = found.account(consumer)
+    address = f"{record.host}:{record.port}/{quote(found.database, safe='')}"
+    url = f"mysql://{quote(user, safe='')}:{quote(password, safe='')}@{address}"
+    env = {
+        "DATABASE_URL": url,
+        "MYSQL_URL": url,
+        "MYSQL_HOST": record.host,
+        "MYSQL_PORT": str(record.port),
+        "MYSQL_USER": user,
+        "MYSQL_PASSWORD": password,
+        "MYSQL_DATABASE": found.database,
+    }
+    return Credentials(user=user, password=password, host=record.host, port=record.port, database=found.database, url=url, env=env)
+
+
+def _run(admin: Admin, statement: str) -> None:
+    with admin.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def _rows(admin: Admin, query: str, *values: str) -> list[tuple[Any, ...]]:
+    with admin.cursor() as cursor:
+        cursor.execute(query, values or None)
+        return list(cursor.fetchall())
+
+
+def _digests(admin: Admin, account: str) -> tuple[str, ...] | None:
+    """The passwords of an account; None when there is no such account."""
+    rows = _rows(admin, "SELECT priv FROM mysql.global_priv WHERE user = %s AND host = '%%'", account)
+    if not rows:
+        return None
+    private = rows[0][0]
+    return config.known_digests(private.decode() if isinstance(private, bytes) else str(private))
+
+
+def _identify(admin: Admin, account: str, digests: Sequence[str]) -> None:
+    """Give an account these passwords and no other; only their hashes are sent."""
+    who = f"{config.text(account)}@'%'"
+    _run(admin, f"CREATE USER IF NOT EXISTS {who} {config.identified(digests)}")
+    _run(admin, f"ALTER USER {who} {config.identified(digests)}")
+
+
+def _figures(admin: Admin) -> dict[str, float]:
+    status = {str(name): value for name, value in _rows(admin, "SHOW GLOBAL STATUS")}
+    limit = _rows(admin, "SELECT @@max_connections")[0][0]
+    asked, missed = (float(status.get(f"Innodb_buffer_pool_{what}", 0)) for what in ("read_requests", "reads"))
+    names = {"queries": "Questions", "slow_queries": "Slow_queries", "uptime_seconds": "Uptime", "deadlocks": "Innodb_deadlocks"}
+    found = {name: float(status.get(field) or 0) for name, field in names.items()}
+    return {
+        "connections": max(0.0, float(status.get("Threads_connected", 1)) - 1),  # our own
+        "connections_limit": float(limit),
+        "cache_hit_ratio": 1 - missed / asked if asked else 1.0,
+        **found,
+    }
+
+
+if TYPE_CHECKING:
+    _: type[AddOnDriver] = MariaDBDriver
