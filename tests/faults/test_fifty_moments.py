@@ -86,6 +86,7 @@ def write_and_recover(house: House, seconds: float, moments: int) -> dict[str, o
 
 
 @pytest.mark.xdist_group("backups-in-time")
+@pytest.mark.timeout(300)
 def test_random_moments_are_exact_to_the_transaction(tmp_path: Path) -> None:
     """Five moments in a few seconds of writes: all exact."""
     with house_in(tmp_path / "home") as house:

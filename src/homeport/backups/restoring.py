@@ -118,7 +118,7 @@ def _recover(room: Room, manifest: Manifest, ref: BackupRef, base: Path, segment
         target = Target(time=moment.at)
     else:
         target = Target(name=manifest.point) if moment.backup else Target()
-    recovery = room.postgres.recover(ref, base, segments, target, into)
+    recovery = room.postgres.recover(ref, base, segments, target, into, consume=True)
     if recovery.state == "recovered":
         return recovery
     if recovery.state == "past-archive":

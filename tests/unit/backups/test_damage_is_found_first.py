@@ -30,7 +30,7 @@ from homeport.drivers.storage.keys import BackupKey, BackupKeyWrong
 from homeport.drivers.storage.parcels import ParcelDamaged
 from homeport.model.errors import HomeportError
 
-pytestmark = pytest.mark.xdist_group("backups-damage")
+pytestmark = [pytest.mark.xdist_group("backups-damage"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,14 @@ from rooms import House, house_in, sql
 
 from homeport.backups import wal
 from homeport.backups.drills import drill
-from homeport.backups.errors import TimeUnreachable
+from homeport.backups.errors import ForkRefused, TimeUnreachable
+from homeport.backups.keeper import Keeper
+from homeport.backups.masking import mask
 from homeport.backups.restoring import Moment, restore_in_place
+from homeport.backups.room import Policy
 from homeport.backups.taking import take_addon
 
-pytestmark = pytest.mark.xdist_group("backups-in-time")
+pytestmark = [pytest.mark.xdist_group("backups-in-time"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def test_a_backup_is_proven_and_goes_back_to_any_transaction(house: House) -> None:
-    """Five moments between transactions: each restore holds exactly those that were committed before it."""
+    """Two moments between transactions: each restore holds exactly those that were committed before it, and takes writes."""
     place = house.add("db")
     sql(place, "CREATE TABLE entries (id serial PRIMARY KEY, note text, at timestamptz DEFAULT clock_timestamp())")
     sql(place, "INSERT INTO entries (note) SELECT 'before ' || g FROM generate_series(1, 1000) g")
@@ -37,7 +40,7 @@ def test_a_backup_is_proven_and_goes_back_to_any_transaction(house: House) -> No
     assert row is not None
     assert row.proven_at is not None
     moments: list[tuple[int, datetime]] = []
-    for number in range(5):
+    for number in range(2):
         sql(place, "INSERT INTO entries (note) VALUES (%s)", f"after {number}")
         moments.append((1001 + number, sql(place, "SELECT clock_timestamp()")[0][0]))
     for rows, at in reversed(moments):
@@ -80,3 +83,58 @@ def test_valkey_goes_back_to_its_copy(house: House) -> None:
         assert drill(house.room, manifest).compared == {"keys": 100}
         client.set("later", 1)
     restore_in_place(house.room, place.id, Moment(backup=manifest.id))
+
+
+def test_masking_hides_values_and_keeps_what_joins_need(house: House) -> None:
+    """Each masker changes its column and no other; equal values stay equal; triggers do not run; a rule that fits nothing is refused."""
+    place = house.add("people")
+    sql(place, "CREATE TABLE people (id int PRIMARY KEY, email text UNIQUE, name varchar(40), phone text, iban text, note text, born date)")
+    sql(place, "CREATE TABLE mails (address text)")
+    sql(place, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$")
+    sql(place, "CREATE TRIGGER refuse BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION refuse()")
+    for number in (1, 2):
+        row = (number, f"ada{number}@example.com", "Ada L.", "+49 30 123", "DE89 3704", "likes tea", "1815-12-10")
+        sql(place, "INSERT INTO people VALUES (%s, %s, %s, %s, %s, %s, %s)", *row)
+        sql(place, "INSERT INTO mails VALUES (%s)", f"ada{number}@example.com")
+    rules = {
+        "people.email": "email", "mails.address": "email", "people.name": "name", "public.people.phone": "phone", "people.iban": "digits",
+        "people.note": "text", "people.born": "null",
+    }  # fmt: skip
+    assert mask([house.postgres.cluster(place.id)], rules) == dict.fromkeys(rules, 2)
+    found = sql(place, "SELECT email, name, phone, iban, note, born FROM people ORDER BY id")[0]
+    assert found[0].endswith("@example.invalid")
+    assert found[1].startswith("Person ")
+    assert found[2].startswith("+1555")
+    assert found[3:] == ("DE00 0000", "xxxxx xxx", None)
+    assert sql(place, "SELECT count(*) FROM people JOIN mails ON email = address") == [(2,)]
+    for wrong in ({"people.e-mail": "email"}, {"people.id": "email"}):
+        with pytest.raises(ForkRefused):
+            mask([house.postgres.cluster(place.id)], wrong)
+
+
+def test_what_the_policy_does_not_keep_goes_with_its_wal(house: House) -> None:
+    """After the older of two copies is forgotten, its objects and the WAL before the newer one are gone, and the newer one restores."""
+    place = house.add("short")
+    keeper = Keeper(house.room)
+    house.store.backups.set_policy(Policy(keep_last=1, keep_daily=0, keep_weekly=0).model_dump(mode="json"))
+    sql(place, "CREATE TABLE t (id int)")
+    older = take_addon(house.room, place.id)
+    for _ in range(3):
+        sql(place, "INSERT INTO t VALUES (1)")
+        wal.flush(house.room, place.id)
+    newer = take_addon(house.room, place.id)
+    repository = house.room.repositories()[0]
+    before = repository.wal(newer.era)
+    assert older.id in keeper.forget()
+    house.store.backups.set_policy({})
+    assert not repository.storage.list(f"backups/{older.id}")
+    assert len(repository.wal(newer.era)) < len(before)
+    assert house.store.backups.get(older.id) is None
+    assert drill(house.room, newer).problem == ""
+    due = next(due for due in keeper.schedule() if due.name == "short")
+    assert due.next is not None
+    assert due.next > datetime.now(UTC)
+    restore_in_place(house.room, place.id, Moment(backup=newer.id))
+    due = next(due for due in keeper.schedule() if due.name == "short")
+    assert due.next is not None
+    assert due.next <= datetime.now(UTC), "a restored database needs a copy that its new log continues"

@@ -165,8 +165,11 @@ def facts(data: Path) -> dict[str, str]:
     return {**found, "start_segment": started[1] if started else "", "system": str(manifest.get("System-Identifier", ""))}
 
 
-def place_data(cluster: Cluster, source: Path, backup: str) -> None:
-    """Copy a base backup's data into a new add-on, whole or not at all. Raises BackupDamaged, AddOnFailed."""
+def place_data(cluster: Cluster, source: Path, backup: str, *, consume: bool = False) -> None:
+    """Copy a base backup's data into a new add-on, whole or not at all; with `consume` move it, which takes no room and no time.
+
+    Raises BackupDamaged, AddOnFailed.
+    """
     data = source / "data"
     damage = damaged(cluster.engine, data)
     if damage:
@@ -174,7 +177,10 @@ def place_data(cluster: Cluster, source: Path, backup: str) -> None:
     part = cluster.data.with_name(f"{cluster.data.name}.part")
     remove_tree(part)
     try:
-        copy_tree(data, part, link=False)
+        if consume and data.stat().st_dev == part.parent.stat().st_dev:
+            data.rename(part)
+        else:
+            copy_tree(data, part, link=False)
         part.chmod(0o700)
         if cluster.record.user is not None:
             give(part, cluster.record.user)

@@ -222,8 +222,12 @@ class PostgresDriver(ServerDriver):
         record = copies.verify(backup, base)
         return backups.check_archive(self._installed(record.id, int(record.version), record.source), base, wal)
 
-    def recover(self, backup: BackupRef, base: Path, wal: Path, target: backups.Target, into: AddOnId) -> Recovery:
+    def recover(
+        self, backup: BackupRef, base: Path, wal: Path, target: backups.Target, into: AddOnId, *, consume: bool = False
+    ) -> Recovery:
         """A new add-on as of `target`, from a base backup and a folder of WAL segments. What runs is not touched.
+
+        With `consume` the data of the base backup is moved instead of copied: for a copy that is thrown away afterwards.
 
         Only `recovered` leaves an add-on `into`; every other state is an answer, with nothing left behind.
 
@@ -233,7 +237,7 @@ class PostgresDriver(ServerDriver):
         if problem is not None:
             return problem
         try:
-            with self._restoring(backup, base, into) as cluster:
+            with self._restoring(backup, base, into, consume=consume) as cluster:
                 return self._recover(cluster, wal, target)
         except _Unrecovered as ended:
             return ended.recovery
@@ -252,7 +256,7 @@ class PostgresDriver(ServerDriver):
         return Recovery(state="recovered", latest=backups.finish_recovery(cluster))
 
     @contextlib.contextmanager
-    def _restoring(self, backup: BackupRef, source: Path, into: AddOnId) -> Iterator[Cluster]:
+    def _restoring(self, backup: BackupRef, source: Path, into: AddOnId, *, consume: bool = False) -> Iterator[Cluster]:
         """A new add-on with a backup's data, configured and not started; gone again when the block fails."""
         known = copies.verify(backup, source)
         place = self._place(into)
@@ -268,7 +272,7 @@ class PostgresDriver(ServerDriver):
                 cluster = self._cluster(place, record)
                 cluster.make_folders()
                 self._at("copy")
-                backups.place_data(cluster, source, backup.id)
+                backups.place_data(cluster, source, backup.id, consume=consume)
                 cluster.configure()
                 self._at("record")
                 yield cluster.with_record(place.write(cluster.record))
