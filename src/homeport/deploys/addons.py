@@ -37,6 +37,11 @@ class AddOnBook:
         driver = self.drivers.get(definition.kind)
         return list(driver.check(definition)) if driver else [f"{definition.kind} add-ons are not part of this version yet"]
 
+    def notes(self, spec: Spec, name: str) -> list[str]:
+        """What this machine gives differently of an add-on, one sentence each."""
+        driver = self.drivers.get(spec.addons[name].kind)
+        return list(driver.notes(spec.addons[name])) if driver else []
+
     def provision(self, release: Release) -> list[Provisioned]:
         """Create, adjust and start every add-on of a release. Data that is there is never touched."""
         found = []

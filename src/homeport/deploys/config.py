@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from homeport.deploys import external
 from homeport.deploys.secrets import REFERENCE, SecretBook, SecretsMissing
@@ -222,7 +223,20 @@ class _Resolver:
             if group is None or value.key not in group.env:
                 raise _broken(service, key, f"there is no {value.key!r} in an env group {value.group!r}")
             return self.value(service, value.key, group.env[value.key], depth + 1)
-        return "".join(self.value(service, f"{key}.{number}", part, depth + 1) or "" for number, part in enumerate(value.parts))
+        return self._joined(service, key, value, depth)
+
+    def _joined(self, service: str, key: str, value: Template, depth: int) -> str:
+        text = ""
+        for number, part in enumerate(value.parts):
+            if isinstance(part, FromAddOn) and part.property in ("host", "hostport") and text.endswith("://"):
+                text += self._login(part.addon)
+            text += self.value(service, f"{key}.{number}", part, depth + 1) or ""
+        return text
+
+    def _login(self, addon: str) -> str:
+        """`user:password@` for an address that names an add-on and nobody: inside a container network that was enough, here it is not."""
+        user, password = (self.around.addon(addon, wanted) or "" for wanted in ("user", "password"))
+        return f"{quote(user, safe='')}:{quote(password, safe='')}@" if password else ""
 
     def _vault(self, service: str, key: str, value: SecretValue | GeneratedValue | HostValue | ExternalValue) -> str | None:
         pins = self.release.secrets.get(service, {})

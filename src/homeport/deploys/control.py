@@ -208,6 +208,7 @@ class ControlPlane:
             live,
             capabilities=self.platform.runtime.capabilities,
             addon_problems=lambda name: self.platform.addons.problems(spec, name),
+            addon_notes=lambda name: self.platform.addons.notes(spec, name),
             scale=row.scale if row else {},
             profiles=frozenset(profiles),
         )

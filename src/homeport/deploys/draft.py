@@ -52,6 +52,7 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
         live,
         capabilities=platform.runtime.capabilities,
         addon_problems=lambda name: platform.addons.problems(spec, name),
+        addon_notes=lambda name: platform.addons.notes(spec, name),
         scale=row.scale if row else {},
         profiles=frozenset(request.profiles),
     )

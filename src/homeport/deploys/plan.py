@@ -37,6 +37,7 @@ def make_plan(
     *,
     capabilities: Capabilities,
     addon_problems: Callable[[str], Iterable[str]] = lambda _: (),
+    addon_notes: Callable[[str], Iterable[str]] = lambda _: (),
     scale: Mapping[str, int] | None = None,
     profiles: frozenset[str] = frozenset(),
 ) -> Plan:
@@ -62,6 +63,7 @@ def make_plan(
         ]
     for addon in spec.addons:
         refusals += [f"{addon}: {why}" for why in addon_problems(addon)]
+        warnings += [f"{addon}: {text}" for text in addon_notes(addon)]
     return Plan(
         project=spec.name,
         environment=environment,

@@ -131,6 +131,18 @@ def test_references_resolve_through_templates_and_other_services(book: SecretBoo
     assert variables(book, of) == {"URL": "http://hostport of api/user of db", "COPY": "y"}
 
 
+def test_an_address_without_a_login_gets_the_add_ons(book: SecretBook) -> None:
+    """A Compose file may write `redis://redis:6379`; here the add-on wants a login, and one that is written stays."""
+    host = {"kind": "addon", "addon": "db", "property": "hostport"}
+    env = {
+        "BARE": {"kind": "template", "parts": ["redis://", host, "/0"]},
+        "FULL": {"kind": "template", "parts": ["redis://me:secret@", host, "/0"]},
+    }
+    found = variables(book, spec({"web": {"kind": "web", "env": env}}))
+    assert found["BARE"] == "redis://user%20of%20db:password%20of%20db@hostport of db/0"
+    assert found["FULL"] == "redis://me:secret@hostport of db/0"
+
+
 @pytest.mark.parametrize(
     "value",
     [
