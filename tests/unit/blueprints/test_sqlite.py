@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from homeport.blueprints.source import MemoryTree
 from homeport.blueprints.sqlite import keep_sqlite, sqlite_files
 from homeport.model.spec import Spec
