@@ -20,6 +20,7 @@ from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.drivers.vault.keys import KeySource, fingerprint
 from homeport.model.release import PinnedSecret, Release
 from homeport.settings import Settings
+from homeport.store import Store
 
 
 class PlatformWiring:
@@ -136,6 +137,7 @@ def recover_home(settings: Settings, target: Target, vault_key: bytes | None, sa
         lambda wanted: open_target(wanted, configs, tools, settings.network),
         keys,
         lambda: addon_drivers(home, tools),
+        lambda: Store.open(home, settings.database_url),
         keep_key=not source.external,
         say=say,
     )

@@ -13,6 +13,10 @@ SAMPLES = 400
 """Looks that are remembered."""
 
 
+COUNT_EVERY = 30
+"""Looks between those that count files, which takes time on large disks."""
+
+
 class Usage(Frozen):
     """What one project's data takes."""
 
@@ -42,12 +46,12 @@ class DiskReport(Frozen):
         return self.free < self.reserve
 
 
-def report(room: Room, history: list[tuple[datetime, int]] | None = None) -> DiskReport:
-    """Look at the disk. `history` are earlier looks at the free bytes, oldest first."""
+def report(room: Room, history: list[tuple[datetime, int]] | None = None, *, counting: bool = True) -> DiskReport:
+    """Look at the disk. `history` are earlier looks at the free bytes, oldest first; without `counting` no project's files are counted."""
     disk = shutil.disk_usage(room.home)
     policy = room.policy
     used: dict[str, int] = {}
-    for row in room.store.ledger.list():
+    for row in room.store.ledger.list() if counting else ():
         folder = {"addon": room.home / "addons", "volume": room.home / "volumes"}.get(row.kind)
         if folder is not None:
             project = row.owner.split("/")[0]
@@ -79,12 +83,15 @@ class Watch:
 
     def __init__(self) -> None:
         self.history: list[tuple[datetime, int]] = []
+        self._looks = 0
         self._said: set[str] = set()
 
     def look(self, room: Room) -> DiskReport:
         """Take a look and tell what is new."""
         self.history = [*self.history, (datetime.now(UTC), shutil.disk_usage(room.home).free)][-SAMPLES:]
-        found = report(room, self.history)
+        self._looks += 1
+        count = room.policy.budget > 0 and self._looks % COUNT_EVERY == 1
+        found = report(room, self.history, counting=count)
         now: dict[str, tuple[str, str]] = {}
         if found.low:
             text = f"The disk has {found.free / 2**30:.1f} GiB free; builds and backups are refused below {found.reserve / 2**30:.1f} GiB."
@@ -101,5 +108,5 @@ class Watch:
         for key, (kind, text) in now.items():
             if key not in self._said:
                 room.wiring.tell(kind, text)
-        self._said = set(now)
+        self._said = set(now) | ({key for key in self._said if key.startswith("disk.budget")} if not count else set())
         return found

@@ -32,6 +32,8 @@ SHIP_EVERY = 3.0
 """Seconds between looks for finished WAL segments. With `archive_timeout` it bounds what can be lost."""
 LOOK_EVERY = 60.0
 """Seconds between looks for backups that are due."""
+CHANGES = frozenset({"deploy.live", "env.changed", "environment.forked", "project.destroyed", "backup.target", "addon.rotated"})
+"""Events after which the platform is copied at the next look: what an empty machine would have to know."""
 RETRY_AFTER = timedelta(minutes=15)
 """Time after a failure before the same thing is tried again."""
 
@@ -164,6 +166,8 @@ class Keeper:
             after = last + every if last is not None else now
             if kind == "postgres" and rows and not self._carried(Manifest.model_validate_json(rows[0].body)):
                 after = now
+            if kind == "platform" and last is not None and self._changed_since(last):
+                after = now
             failed, why = self._failed.get(f"{project}/{environment}/{name}", (None, ""))
             if failed is not None:
                 after = max(after, failed + RETRY_AFTER)
@@ -171,6 +175,11 @@ class Keeper:
                 Due(kind=kind, project=project, environment=environment, name=name, last=last, proven=proven, next=after, problem=why)
             )
         return found
+
+    def _changed_since(self, last: datetime) -> bool:
+        """Whether something happened that an older copy of the platform does not know, its vault key included."""
+        recent = self.room.store.events.list(limit=200)
+        return any(event.kind in CHANGES and event.at > last for event in recent) or not taking.published(self.room)
 
     def _carried(self, manifest: Manifest) -> bool:
         """Whether the WAL that is written now continues a base backup: not after a restore or an upgrade."""

@@ -15,7 +15,10 @@ from homeport.backups.manifest import Manifest
 from homeport.backups.repository import Repository, found_key
 from homeport.backups.restoring import Moment, look, materialise, restore_disks
 from homeport.backups.room import Room
+from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnDriver, AddOnId
+from homeport.drivers.addons.keeping import ServerDriver
+from homeport.drivers.addons.records import records
 from homeport.drivers.files import remove_tree, write_atomic
 from homeport.drivers.storage.base import Storage, Target
 from homeport.drivers.storage.parcels import unpack_tree
@@ -83,6 +86,7 @@ def recover(
     open_storage: Callable[[Target], Storage],
     vault_keys: Sequence[bytes],
     drivers: Callable[[], Mapping[str, AddOnDriver]],
+    open_store: Callable[[], Store],
     *,
     keep_key: bool = True,
     say: Callable[[str], None] = lambda _: None,
@@ -102,7 +106,8 @@ def recover(
     (home / "backups").chmod(0o711)
     before = {entry.name for entry in home.iterdir()}
     try:
-        repository = Repository(storage := open_storage(target), found_key(open_storage(target), vault_keys, scratch), scratch)
+        storage = open_storage(target)
+        repository = Repository(storage, found_key(storage, vault_keys, scratch), scratch)
         manifests = list(repository.manifests())
         platform = _platform(home, manifests)
         say(f"Bringing back the platform as of {stamp(platform.taken_at)}.")
@@ -110,10 +115,15 @@ def recover(
         write_atomic(home / "backups" / "key", f"{repository.key.identity}\n".encode(), 0o600)
         if keep_key:
             write_atomic(home / "vault.key", base64.b64encode(vault_keys[0]) + b"\n", 0o600)
-        return _data(home, target, storage, platform, manifests, repository, drivers(), vault_keys, say, began)
+        return _data(home, target, open_storage, platform, manifests, repository, drivers, open_store, vault_keys, say, began)
     except BaseException:
+        known = drivers() if (home / "addons").is_dir() else {}
+        for record in list(records(home)):
+            driver: object = known.get(record.kind)
+            if isinstance(driver, ServerDriver):
+                switching.discard(driver, record.id)
         for entry in list(home.iterdir()):
-            if entry.name not in before - {"backups"} and entry.name != "addons":
+            if entry.name not in before - {"backups"}:
                 remove_tree(entry)
         raise
 
@@ -151,17 +161,19 @@ def _put_back(home: Path, repository: Repository, platform: Manifest) -> None:
 
 
 def _data(
-    home: Path, target: Target, storage: Storage, platform: Manifest, manifests: Sequence[Manifest], repository: Repository,
-    drivers: Mapping[str, AddOnDriver], vault_keys: Sequence[bytes], say: Callable[[str], None], began: float,
+    home: Path, target: Target, open_storage: Callable[[Target], Storage], platform: Manifest, manifests: Sequence[Manifest],
+    repository: Repository, drivers: Callable[[], Mapping[str, AddOnDriver]], open_store: Callable[[], Store],
+    vault_keys: Sequence[bytes], say: Callable[[str], None], began: float,
 ) -> Recovered:  # fmt: skip
     """Add-ons to the end of their WAL, disks as of their newest copy."""
-    store = Store.open(home)
+    store = open_store()
+    addons: dict[str, str] = {}
+    notes: list[str] = []
     try:
-        room = Room(home, store, drivers, Alone(vault_keys), lambda _: storage, lambda: [target])
+        target = _known_as(store, target, notes)
+        room = Room(home, store, drivers(), Alone(vault_keys), open_storage, lambda: [target])
         for manifest in manifests:
             room.index(manifest, [target.name], repository.proof(manifest.id))
-        addons: dict[str, str] = {}
-        notes: list[str] = []
         for id in room.addons():
             say(f"Bringing back {id.name} of {id.project}/{id.environment}.")
             addons[id.slug] = _addon(room, id, notes)
@@ -174,6 +186,18 @@ def _data(
         backup=platform.id, taken_at=platform.taken_at, environments=tuple(rows), addons=addons, disks=tuple(disks), notes=tuple(notes),
         seconds=round(time.monotonic() - began, 3),
     )  # fmt: skip
+
+
+def _known_as(store: Store, target: Target, notes: list[str]) -> Target:
+    """The target under the name that the recovered home has for it; a folder it did not know is added."""
+    known = next((row for row in store.backups.targets() if (row.kind, row.address) == (target.kind, target.address)), None)
+    if known is not None:
+        return target.model_copy(update={"name": known.name})
+    if target.kind == "folder":
+        store.backups.put_target(target.name, target.kind, target.address, None)
+    else:
+        notes.append(f"new backups do not go to {target.address} yet: `homeport backup add-target {target.name} {target.address}`")
+    return target
 
 
 def _addon(room: Room, id: AddOnId, notes: list[str]) -> str:

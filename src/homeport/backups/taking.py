@@ -104,23 +104,35 @@ def take_platform(room: Room) -> Manifest:
         return _send(room, manifest.model_copy(update={"parts": tuple(blobs)}), copy, folder)
 
 
+def published(room: Room) -> bool:
+    """Whether every target holds the backup key under the vault key in use, as far as is written down."""
+    keys = room.wiring.vault_keys()
+    known, now = _known_keys(room), f"{fingerprint(keys[0])} {room.key.public}" if keys else ""
+    return not keys or all(known.get(f"{target.name} {target.address}") == now for target in room.targets())
+
+
+def _known_keys(room: Room) -> dict[str, str]:
+    try:
+        return dict(json.loads((room.folder / "published.json").read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
 def _publish(room: Room) -> None:
     """Have every target hold the backup key, wrapped by the vault key in use. Wrapping takes a second, so it is done on change only."""
     keys = room.wiring.vault_keys()
     if not keys:
         return
-    file = room.folder / "published.json"
-    try:
-        known = dict(json.loads(file.read_bytes()))
-    except (FileNotFoundError, ValueError):
-        known = {}
-    now = f"{fingerprint(keys[0])} {room.key.public}"
+    known, now = _known_keys(room), f"{fingerprint(keys[0])} {room.key.public}"
     for target, repository in zip(room.targets(), room.repositories(), strict=True):
         place = f"{target.name} {target.address}"
-        if known.get(place) != now or not repository.holds_key():
-            repository.publish_key(keys[0])
-            known[place] = now
-    write_atomic(file, json.dumps(known).encode(), 0o600)
+        try:
+            if known.get(place) != now or not repository.holds_key():
+                repository.publish_key(keys[0])
+                known[place] = now
+        except StorageFailed as error:  # it will refuse the copy as well, which then waits
+            log.warning("%s", error.why)
+    write_atomic(room.folder / "published.json", json.dumps(known).encode(), 0o600)
 
 
 def _blob(room: Room, kind: str, name: str, folder: Path) -> Part:

@@ -72,6 +72,8 @@ def ship(room: Room, id: AddOnId) -> int:
     known = _known(cluster.place.folder / "era.json")
     if not known or known.get("folder") != cluster.archive.name or not cluster.archive.is_dir():
         return 0  # without a base backup there is nothing that WAL could carry forward
+    if all(file.name.startswith(".") for file in cluster.archive.iterdir()):
+        return 0
     with locked(cluster.place.folder / ".shipping.lock"):
         return _ship(cluster, known, room.repositories())
 

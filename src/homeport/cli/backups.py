@@ -169,7 +169,7 @@ def restore(
     if beside:
         if backup:
             to = str(_backup(client, backup)["taken_at"])
-        return fork(environment, at=to, name=beside, project=name, unmasked=True, json=json)
+        return fork(environment, at=to, name=beside, project=name, json=json)
     body = {"addon": addon, "backup": backup, **({"to": _time(to)} if to and to != "latest" else {})}
     found = client.call("POST", f"{path_of(name, environment)}/restore", body, timeout=LONG)
     if json:
