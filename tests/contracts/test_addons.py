@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import http.client
 import json
 import os
 import signal
@@ -30,11 +31,13 @@ from homeport.drivers.addons.keeping import ServerDriver
 from homeport.drivers.addons.mariadb import MariaDBDriver
 from homeport.drivers.addons.mariadb import engine as mariadb_engine
 from homeport.drivers.addons.postgres import PostgresDriver
+from homeport.drivers.addons.records import records
 from homeport.drivers.addons.servers import Server
+from homeport.drivers.addons.temporal import TemporalDriver
 from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.reach import forget, reachable
 from homeport.drivers.toolchains.toolchains import Toolchains
-from homeport.model.addon import AddOn, MariaDB, Postgres, Redis
+from homeport.model.addon import AddOn, MariaDB, Postgres, Redis, Temporal
 from homeport.settings import Settings
 
 ENGINES = Path(tempfile.gettempdir()) / f"homeport-test-engines-{os.getuid()}"
@@ -205,11 +208,64 @@ class MariaDBSubject:
         return {int(row[0]) for row in self._ask(credentials, "SELECT n FROM numbers")}
 
 
+class TemporalSubject:
+    """What is stored are descriptions of namespaces. The server knows no passwords, so nobody is refused."""
+
+    refusals: tuple[type[Exception], ...] = (OSError, http.client.HTTPException)
+    most_memory = 400 << 20
+    kills = 2
+    guarded = False
+
+    def __init__(self) -> None:
+        self.name = "temporal"
+        self.definition: AddOn = Temporal(namespace="shop")
+
+    def driver(self, home: Path, at: Callable[[str], None] | None = None) -> ServerDriver:
+        self.made = TemporalDriver(home, toolchains(), at=at)
+        return self.made
+
+    def _ask(self, credentials: Credentials, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        extra = next((r.extra_ports[0] for r in records(self.made.home) if r.port == credentials.port), 1)
+        with contextlib.closing(http.client.HTTPConnection(credentials.host, extra, timeout=10)) as connection:
+            connection.request(
+                method, f"/api/v1/namespaces{path}", json.dumps(body) if body else None, {"Content-Type": "application/json"}
+            )
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    def write(self, credentials: Credentials, key: str, value: str) -> None:
+        made = {"namespace": key, "description": value, "workflowExecutionRetentionPeriod": "86400s"}
+        if self._ask(credentials, "POST", "", made)[0] == 409:
+            assert self._ask(credentials, "POST", f"/{key}/update", {"updateInfo": {"description": value}})[0] == 200
+
+    def read(self, credentials: Credentials, key: str) -> str | None:
+        status, found = self._ask(credentials, "GET", f"/{key}")
+        return str(found["namespaceInfo"]["description"]) if status == 200 else None
+
+    def connect(self, credentials: Credentials) -> None:
+        self._ask(credentials, "GET", "/shop")
+
+    def fill(self, credentials: Credentials, size: int) -> None:
+        pytest.skip("what a namespace holds is too small to fill a disk")
+
+    def writer(self, credentials: Credentials, start: int) -> Iterator[int]:
+        for number in range(start, 1 << 40):
+            body = {"namespace": f"n-{number}", "workflowExecutionRetentionPeriod": "86400s"}
+            if self._ask(credentials, "POST", "", body)[0] in (200, 409):
+                yield number
+
+    def numbers(self, credentials: Credentials) -> set[int]:
+        found = self._ask(credentials, "GET", "?pageSize=1000")[1]["namespaces"]
+        names = [str(one["namespaceInfo"]["name"]) for one in found]
+        return {int(name[2:]) for name in names if name.startswith("n-")}
+
+
 SUBJECTS: dict[str, Callable[[], Any]] = {
     "postgres16": lambda: PostgresSubject("16"),
     "postgres18": lambda: PostgresSubject("18"),
     "valkey": ValkeySubject,
     "mariadb": MariaDBSubject,
+    "temporal": TemporalSubject,
 }
 
 
@@ -275,6 +331,14 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     forget(home)
 
 
+@pytest.fixture
+def guarded(bench: Bench) -> Bench:
+    """An engine that knows passwords."""
+    if not getattr(bench.subject, "guarded", True):
+        pytest.skip("it knows no passwords")
+    return bench
+
+
 def until(condition: Callable[[], Any], timeout: float = SOON) -> Any:
     deadline = time.monotonic() + timeout
     while not (result := condition()):
@@ -291,8 +355,9 @@ def test_provisioning_twice_changes_nothing(bench: Bench) -> None:
     assert not bench.driver.check(bench.subject.definition)
 
 
-def test_services_share_what_they_store(bench: Bench) -> None:
+def test_services_share_what_they_store(guarded: Bench) -> None:
     """What one service writes, the owner and the other services can read and change."""
+    bench = guarded
     web, worker, owner = (bench.shared.credentials[name] for name in ("web", "worker", ""))
     bench.subject.write(web, "shared", "from web")
     assert bench.subject.read(worker, "shared") == "from web"
@@ -310,8 +375,9 @@ def test_a_new_service_gets_in_without_a_restart(bench: Bench) -> None:
     assert bench.driver.inspect(bench.shared.id).pid == pid
 
 
-def test_strangers_are_refused(bench: Bench) -> None:
+def test_strangers_are_refused(guarded: Bench) -> None:
     """A wrong password, no password and another service's password do not open it."""
+    bench = guarded
     web = bench.shared.credentials["web"]
     for password in ("wrong", "", PASSWORDS["worker"]):
         url = web.url.replace(PASSWORDS["web"], password)
@@ -319,8 +385,9 @@ def test_strangers_are_refused(bench: Bench) -> None:
             bench.subject.connect(web.model_copy(update={"password": password, "url": url}))
 
 
-def test_another_projects_credentials_are_refused(bench: Bench) -> None:
+def test_another_projects_credentials_are_refused(guarded: Bench) -> None:
     """Each add-on knows its own users only."""
+    bench = guarded
     id = AddOnId(project="shop", environment="production", name="neighbour")
     other = bench.driver.provision(bench.request("neighbour", id=id, passwords={"": "n" * 32, "web": "m" * 32}, consumers=("web",)))
     assert (other.host, other.port) != (bench.shared.host, bench.shared.port)
@@ -368,7 +435,7 @@ def test_inspection_tells_figures(bench: Bench) -> None:
     seen = bench.driver.inspect(bench.shared.id)
     assert seen.running and seen.version and seen.size > 0
     assert 1 << 20 < seen.memory < getattr(bench.subject, "most_memory", 64 << 20)
-    assert 0 <= seen.metrics["cache_hit_ratio"] <= 1
+    assert 0 <= seen.metrics["cache_hit_ratio" if bench.subject.name != "temporal" else "workflows"] <= 1
     assert seen.connections >= 0
 
 
@@ -432,8 +499,9 @@ def test_stopped_stays_stopped_and_starts_with_its_data(bench: Bench) -> None:
     assert bench.driver.logs(bench.shared.id, 10)
 
 
-def test_passwords_rotate_with_overlap(bench: Bench) -> None:
+def test_passwords_rotate_with_overlap(guarded: Bench) -> None:
     """Old and new passwords work until the old one is retired; the data is the same."""
+    bench = guarded
     old = bench.shared.credentials["worker"]
     bench.subject.write(old, "rotated", "seen")
     new = bench.driver.rotate(bench.shared.id, "worker")
@@ -450,8 +518,9 @@ def test_passwords_rotate_with_overlap(bench: Bench) -> None:
     bench.subject.connect(bench.driver.provision(bench._shared).credentials["worker"])
 
 
-def test_a_rotation_nobody_kept_leaves_the_old_password_in_use(bench: Bench) -> None:
+def test_a_rotation_nobody_kept_leaves_the_old_password_in_use(guarded: Bench) -> None:
     """When the caller died before it kept the new password, provisioning with the old one works as before."""
+    bench = guarded
     bench.driver.rotate(bench.shared.id, "web")
     again = bench.driver.provision(bench._shared)
     assert again.credentials["web"] == bench.shared.credentials["web"]

@@ -51,7 +51,7 @@ class PaperEngine:
     def _credentials(self, id: AddOnId, consumer: str) -> Credentials:
         password, user = self.passwords[id.slug, consumer][-1], consumer or "owner"
         url = f"postgresql://{user}:{password}@127.0.0.1:5432/shop"
-        return Credentials(user=user, password=password, host="127.0.0.1", port=5432, database="shop", url=url)
+        return Credentials(user=user, password=password, host="127.0.0.1", port=5432, database="shop", url=url, env={"DATABASE_URL": url})
 
     def rotate(self, id: AddOnId, consumer: str) -> Credentials:
         known = self.passwords[id.slug, consumer]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -9,12 +10,13 @@ from collections.abc import Callable, Mapping
 from homeport.deploys import external
 from homeport.deploys.secrets import SecretBook
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Credentials, Provisioned
-from homeport.model.addon import AddOn, External
+from homeport.model.addon import AddOn, External, Temporal
 from homeport.model.env import EnvValue, GeneratedValue, PlainValue
 from homeport.model.release import Release
 from homeport.model.spec import Spec
 from homeport.store import Store
 
+TEMPORAL_PORT = 7233
 PASSWORD = GeneratedValue(format="alphanumeric", bytes=32)
 
 
@@ -53,6 +55,7 @@ class AddOnBook:
     def _provision(self, release: Release, name: str, definition: AddOn) -> Provisioned:
         id = AddOnId(project=release.project, environment=release.environment, name=name)
         consumers = consumers_of(release, name)
+        definition = self._opened(id, definition)
         passwords = {consumer: self._password(id, consumer, definition) for consumer in ("", *consumers)}
         with self._lock:
             provisioned = self.drivers[definition.kind].provision(
@@ -67,6 +70,19 @@ class AddOnBook:
             self.store.ledger.claim("addon", id.slug, f"{id.project}/{id.environment}", addon=name, engine=definition.kind)
             self._provisioned[id.slug] = provisioned
         return provisioned
+
+    def _opened(self, id: AddOnId, definition: AddOn) -> AddOn:
+        """The definition with its client certificate and key in the clear: those that are secret lie in the vault as `NAME_TLS_CERT`."""
+        if not isinstance(definition, Temporal):
+            return definition
+        found: dict[str, EnvValue | None] = {}
+        for field, suffix in (("tls_certificate", "TLS_CERT"), ("tls_key", "TLS_KEY")):
+            value: EnvValue | None = getattr(definition, field)
+            if value is not None and not isinstance(value, PlainValue):
+                entry = getattr(value, "name", "") or f"{external.prefix(id.name)}_{suffix}"
+                opened = self.secrets.reveal(id.project, id.environment, entry)
+                found[field] = PlainValue(value=opened) if opened else None
+        return definition.model_copy(update=found)
 
     def _password(self, id: AddOnId, consumer: str, definition: AddOn) -> str:
         given: EnvValue | None = getattr(definition, "password", None)
@@ -92,6 +108,16 @@ class AddOnBook:
         provisioned = self.current(release, found)
         credentials = provisioned.credentials.get(service) or provisioned.credentials[""]
         return _property(credentials, wanted)
+
+    def variables(self, release: Release, service: str) -> dict[str, str]:
+        """Conventional variables (`DATABASE_URL`, `REDIS_URL`, `TEMPORAL_ADDRESS`) of add-ons that no other one of the release disputes."""
+        found: dict[str, list[str]] = {}
+        for name, definition in release.spec.addons.items():
+            if not isinstance(definition, External):
+                credentials = self.current(release, name).credentials
+                for key, value in (credentials.get(service) or credentials[""]).env.items():
+                    found.setdefault(key, []).append(value)
+        return {key: values[0] for key, values in found.items() if len(values) == 1}
 
     def forget(self, id: AddOnId) -> None:
         """Ask the driver again the next time: a password or an address has changed."""
@@ -129,8 +155,8 @@ class AddOnBook:
         """Host names of add-ons with the address each listens on."""
         found: dict[str, str] = {}
         for name, definition in release.spec.addons.items():
-            if not isinstance(definition, External):
-                host = self.current(release, name).host
+            if not isinstance(definition, External) and _has_a_name(provisioned := self.current(release, name)):
+                host = provisioned.host
                 found |= {alias: host for alias in (name, definition.title, *definition.aliases) if alias}
         return found
 
@@ -164,6 +190,16 @@ def consumers_of(release: Release, name: str) -> tuple[str, ...]:
     """Services that connect to an add-on: all that run, since a file may hand an address on in ways that cannot be seen."""
     del name
     return tuple(n for n, s in release.spec.services.items() if s.kind != "static")
+
+
+def _has_a_name(provisioned: Provisioned) -> bool:
+    """Whether a name with the engine's usual port behind it leads to this add-on and to no other one."""
+    try:
+        address = ipaddress.ip_address(provisioned.host)
+    except ValueError:
+        return False  # a name already, of an outside cluster
+    shared = address.is_loopback and provisioned.host == "127.0.0.1" and provisioned.kind == "temporal"
+    return not shared or provisioned.port == TEMPORAL_PORT
 
 
 def _property(credentials: Credentials, wanted: str) -> str | None:

@@ -10,6 +10,7 @@ from homeport.deploys.secrets import SecretBook
 from homeport.drivers.addons.base import AddOnDriver
 from homeport.drivers.addons.mariadb import MariaDBDriver
 from homeport.drivers.addons.postgres import PostgresDriver
+from homeport.drivers.addons.temporal import TemporalDriver
 from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.builders.process import ProcessBuilder
 from homeport.drivers.edge.nginx import NginxEdge
@@ -40,4 +41,5 @@ def addon_drivers(home: Path, toolchains: Toolchains) -> dict[str, AddOnDriver]:
         "postgres": PostgresDriver(home, toolchains),
         "redis": ValkeyDriver(home, toolchains),
         "mariadb": MariaDBDriver(home),
+        "temporal": TemporalDriver(home, toolchains),
     }

@@ -40,9 +40,14 @@ def find(spec: Spec, name: str) -> tuple[str, External] | None:
     return None
 
 
+def prefix(name: str) -> str:
+    """The beginning of the variables that are about an add-on."""
+    return name.upper().replace("-", "_")
+
+
 def url_key(name: str) -> str:
     """The variable an external add-on's address is kept under in the vault: `NEO4J_URL`."""
-    return f"{name.upper().replace('-', '_')}_URL"
+    return f"{prefix(name)}_URL"
 
 
 def url_value(name: str, addon: External) -> EnvValue:

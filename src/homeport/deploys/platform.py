@@ -168,13 +168,14 @@ class Platform:
         )
 
     def environment_of(self, release: Release, service: str) -> dict[str, str]:
-        """The variables of a service: discovery below the toolchain's, those below the configuration."""
+        """The variables of a service: discovery and add-ons below the toolchain's, those below the configuration."""
         around = Surroundings(
             service=lambda name, wanted: self._service_property(release, name, wanted),
             addon=lambda name, wanted: self.addons.property(release, service, name, wanted),
         )
         config = environment_of(release, service, self.secrets, around)
-        return {**self._discovery(release, service), **release.artifacts[service].env, **config}
+        found = {**self._discovery(release, service), **self.addons.variables(release, service)}
+        return {**found, **release.artifacts[service].env, **config}
 
     def mounts(self, release: Release, service: Service) -> tuple[Mount, ...]:
         """The service's disks with their folders, made and owned."""

@@ -169,6 +169,17 @@ def test_a_rotation_is_handed_out_by_a_release_of_its_own(door: Door) -> None:
     assert again is not None and again.release.id == "r2" and again.release.spec.addons.keys() == {"db"}
 
 
+def test_conventional_variables_are_given_where_nothing_disputes_them(door: Door) -> None:
+    """`DATABASE_URL` of the only database is below what the file sets; of two databases no service gets it by itself."""
+    web = {"kind": "web", "command": "run"}
+    own = {**web, "env": {"DATABASE_URL": "sqlite://"}}
+    release = go_live(door.platform, {"services": {"web": web, "own": own}, "addons": SPEC["addons"]})
+    assert door.platform.environment_of(release, "web")["DATABASE_URL"].startswith("postgresql://web:")
+    assert door.platform.environment_of(release, "own")["DATABASE_URL"] == "sqlite://"
+    two = go_live(door.platform, {"services": {"web": web}, "addons": {**SPEC["addons"], "other": {"kind": "postgres"}}})
+    assert "DATABASE_URL" not in door.platform.environment_of(two, "web")
+
+
 def test_a_password_of_the_file_is_not_rotated(door: Door) -> None:
     """The file would win again at the next deploy, so it is refused with the reason."""
     up(door, {**SPEC, "addons": {"db": {"kind": "postgres", "password": "written-in-the-file"}}})

@@ -49,6 +49,8 @@ class Record(Frozen):
     data: str = ""
     """Name of the data folder in use."""
     replica_ports: tuple[int, ...] = ()
+    extra_ports: tuple[int, ...] = ()
+    """Ports of further interfaces of the same server."""
     slots: dict[str, str] = {}
     """By consumer, which of its two logins is the newer: `a` or `b`."""
 
@@ -161,7 +163,12 @@ def choose_address(home: Path, slug: str, usual: int, *, host: str = "", port: i
 
     Call with `.addresses.lock` held, and write the record before letting go.
     """
-    taken = [(found.host, number) for found in records(home) if found.id.slug != slug for number in (found.port, *found.replica_ports)]
+    taken = [
+        (found.host, number)
+        for found in records(home)
+        if found.id.slug != slug
+        for number in (found.port, *found.replica_ports, *found.extra_ports)
+    ]
     host = host or _address(slug, {address for address, _ in taken})
     if port:
         return host, port

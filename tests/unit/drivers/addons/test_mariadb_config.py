@@ -30,8 +30,7 @@ def test_names_follow_the_file_and_else_the_add_on() -> None:
 )
 def test_what_no_server_is_given(definition: MariaDB, word: str) -> None:
     """Names that MariaDB or Homeport keeps, and settings that would leave the add-on's folder, are refused with the reason."""
-    (problem,) = config.problems(definition)
-    assert word in problem
+    assert word in config.problems(definition)[0]
 
 
 def test_settings_of_the_file_reach_the_server() -> None:

