@@ -145,7 +145,7 @@ def test_the_control_plane_dies(scene: Scene, flow: str, step: str, point: str, 
         time.sleep(0.1)
     after = _seen(home, app)
     wanted = "failed" if flow.startswith("broken") else "live"
-    assert row["status"] == wanted, row
+    assert row["status"] == wanted, f"{row}\n{home.log()[-6000:]}"
     _one_live_and_no_orphan(home, app, flow, before, after)
     _effects_once(scene, app, flow, before, after, traffic)
     if not disk and flow != "first deploy":

@@ -35,7 +35,7 @@ class BenchApp:
     def write(self) -> None:
         """Bring `homeport.yaml` to what the attributes say."""
         document = {"name": self.name, "services": self.services, **self.more}
-        (self.folder / "homeport.yaml").write_text(json.dumps(document, indent=1))
+        (self.folder / "homeport.yaml").write_text(json.dumps(document, indent=1, ensure_ascii=False))
 
     def version(self, text: str, *, defect: str = "") -> None:
         """Change the line that says the version; `defect` adds statements to the start of the program."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
+
+from croniter import croniter
 
 from homeport.deploys.config import declared
 from homeport.drivers.runtimes.base import Capabilities
@@ -16,6 +19,9 @@ from homeport.model.service import CronService, FunctionService, Service, Static
 from homeport.model.spec import Spec
 
 Section = Literal["service", "env", "route", "addon", "scale", "command", "build", "health", "disk", "schedule", "group", "setting"]
+
+_VARIABLE = re.compile(r"[^=\x00-\x1f\x7f]+")
+"""What execve(2) and every program can tell apart as a name."""
 
 
 class PlanRefused(HomeportError):
@@ -54,6 +60,9 @@ def make_plan(
             continue
         services.append(_plan_service(name, service, old, scale or {}))
         refusals += [f"{name}: {why}" for why in unsupported(service, capabilities)]
+        refusals += [
+            f"{name}: no variable can be named {key[:60]!r}" for key in variables_of(spec, service) if not _VARIABLE.fullmatch(key)
+        ]
         warnings += [f"{name}: {text}" for text in limits(service, capabilities)]
     if old:
         services += [
@@ -95,10 +104,17 @@ def check(plan: Plan, *, confirmed: bool) -> None:
         )
 
 
+def variables_of(spec: Spec, service: Service) -> list[str]:
+    """The names of all variables that a service and its build get from the file."""
+    return [*declared(spec, service), *service.build.env]
+
+
 def unsupported(service: Service, capabilities: Capabilities) -> list[str]:
     """Why a service cannot run here at all."""
     if service.build.builder == "image" and not capabilities.images:
         return [f"it runs the image {service.build.image or '(unnamed)'}, and no container engine is set up here"]
+    if isinstance(service, CronService) and service.schedule and not croniter.is_valid(service.schedule):
+        return [f"its schedule {service.schedule[:60]!r} is no cron expression"]
     if isinstance(service, FunctionService):
         return ["it is an edge function, and this version does not run functions yet"]
     return []

@@ -68,7 +68,8 @@ class Deploy:
             finally:
                 self.platform.gate.stand_still()  # what `down` cut short is neither done nor failed
 
-        self.progress.step(name, text)
+        if text:
+            self.progress.step(name, text)
         return self.durable.step(name, attempt)
 
     # --- making a release -------------------------------------------------------------------------------------
@@ -240,10 +241,19 @@ class Deploy:
                     self._run_hook("first-deploy", "first-deploy command", release, name, hook, self.request.id + "-first")
 
     def hold_traffic(self, release: Release) -> None:
-        """Services that may not overlap: requests wait at the edge while the old instance stops."""
-        services = self.holding.services(release)
-        if services:
-            self._step("hold", f"Holding requests for {', '.join(services)}", lambda: self.holding.begin(release, services))
+        """Services that may not overlap: requests wait at the edge while the old instance stops.
+
+        Always a step, also where nothing is held: what is live decides, and after the switch that is another when the journal is replayed.
+        """
+
+        def effect() -> list[str]:
+            services = self.holding.services(release)
+            if services:
+                self.progress.step("hold", f"Holding requests for {', '.join(services)}")
+                self.holding.begin(release, services)
+            return services
+
+        self._step("hold", "", effect)
 
     def start(self, release: Release) -> None:
         """Start the new instances beside the old ones."""
