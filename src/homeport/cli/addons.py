@@ -18,7 +18,6 @@ from homeport.cli.where import find_project, path_of
 Name = Annotated[str, typer.Argument(help="Add-on, by any name the project's file gives it.", show_default=False)]
 Maybe = Annotated[str, typer.Argument(help="Add-on; default the only one of its kind.", show_default=False)]
 Sql = Annotated[list[str] | None, typer.Option("--command", "-c", help="SQL to run; may be given several times.")]
-FAMILIES = {"postgres": ("PG", "psql"), "mariadb": ("MYSQL", "mariadb"), "redis": ("", "valkey-cli")}
 
 
 def register(app: typer.Typer) -> None:
@@ -194,11 +193,11 @@ def mysql(
     from homeport.cli import sql
 
     found = _connection(name, "mariadb", project, environment)
+    if json:
+        return show.as_json(sql.mariadb(found, _needed(command)))
     program = found["client"] or _installed("mariadb", "mysql")
     where = ["--no-defaults", f"--host={found['host']}", f"--port={found['port']}", f"--user={found['user']}", "--protocol=tcp"]
     env = {"MYSQL_PWD": found["password"]}
-    if json:
-        return show.as_json(sql.mariadb([program, *where], env, found["database"], _needed(command)))
     arguments = [f"--execute={';'.join(command)}", "--table"] if command else []
     return _become(program, [*where, *arguments, "--", found["database"]], env)
 

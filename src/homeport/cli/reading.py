@@ -61,6 +61,8 @@ def _environment(row: dict[str, Any]) -> None:
         show.line("  a deploy is on its way")
     if row["watched_until"]:
         show.line("  the release is being watched and goes back by itself if it does badly")
+    for name, why in row["unwell_addons"].items():
+        show.line(f"  the add-on {name} does not answer: {why}")
     rows = [(s["name"], s["kind"], s["state"], _count(s), s["url"] or s["detail"] or "") for s in row["services"]]
     show.table(("SERVICE", "KIND", "STATE", "INSTANCES", "WHERE"), rows)
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 from homeport.cli.errors import CliError
-
-TIMEOUT = 3600.0
-"""Seconds one statement may take."""
-_ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 
 
 def postgres(where: dict[str, Any], statements: Sequence[str]) -> list[dict[str, Any]]:
@@ -33,28 +29,25 @@ def postgres(where: dict[str, Any], statements: Sequence[str]) -> list[dict[str,
     return found
 
 
-def mariadb(client: Sequence[str], env: dict[str, str], database: str, statements: Sequence[str]) -> list[dict[str, Any]]:
-    """The same with MariaDB's client, whose batch output has tabs between values and escapes inside them."""
+def mariadb(where: dict[str, Any], statements: Sequence[str]) -> list[dict[str, Any]]:
+    """The same in MariaDB."""
+    import pymysql
+
     found: list[dict[str, Any]] = []
-    for text in statements:
-        argv = [*client, "--batch", f"--execute={text}", "--", database]
-        done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-        if done.returncode:
-            raise _failed(done.stderr.strip().partition("\n")[0])
-        lines = [[_plain(cell) for cell in line.split("\t")] for line in done.stdout.split("\n")[:-1]]
-        columns = [str(name) for name in lines[0]] if lines else []
-        found.append({"status": "", "columns": columns, "rows": [dict(zip(columns, row, strict=True)) for row in lines[1:]]})
+    try:
+        connection = pymysql.connect(
+            host=where["host"], port=where["port"], user=where["user"], password=where["password"], database=where["database"] or None,
+            autocommit=True, connect_timeout=10, charset="utf8mb4",
+        )  # fmt: skip
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            for text in statements:
+                count = cursor.execute(text)
+                columns = [str(column[0]) for column in cursor.description or ()]
+                rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+                found.append({"status": f"{count} rows", "columns": columns, "rows": rows})
+    except pymysql.err.Error as error:
+        raise _failed(str(error.args[-1])) from error
     return found
-
-
-def _plain(cell: str) -> str | None:
-    if cell == "NULL":
-        return None
-    parts, at = [], 0
-    while (slash := cell.find("\\", at)) >= 0 and slash + 1 < len(cell):
-        parts += [cell[at:slash], _ESCAPES.get(cell[slash + 1], cell[slash + 1])]
-        at = slash + 2
-    return "".join([*parts, cell[at:]])
 
 
 def _failed(why: str) -> CliError:

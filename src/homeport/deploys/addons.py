@@ -127,6 +127,11 @@ class AddOnBook:
         """What the last check of an external add-on saw."""
         return self._health.get((release.project, release.environment, name))
 
+    def unwell(self, release: Release) -> dict[str, str]:
+        """External add-ons that did not answer when last asked, with the reason."""
+        found = {name: self.health(release, name) for name in release.spec.addons}
+        return {name: seen.detail for name, seen in found.items() if seen is not None and seen.state == "unwell"}
+
     def check(self, release: Release, name: str) -> external.Health:
         """Ask an external add-on whether it is well."""
         definition = release.spec.addons[name]

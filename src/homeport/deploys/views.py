@@ -83,6 +83,7 @@ class Views:
             watched_until=watched,
             services=tuple(self._services(release, row)) if release else (),
             addons=tuple(release.spec.addons) if release else (),
+            unwell_addons=self.platform.addons.unwell(release) if release else {},
         )
 
     def _services(self, release: Release, row: EnvironmentRow) -> list[ServiceStatus]:

@@ -57,6 +57,8 @@ class EnvironmentView(Frozen):
     watched_until: datetime | None = None
     services: tuple[ServiceStatus, ...] = ()
     addons: tuple[str, ...] = ()
+    unwell_addons: dict[str, str] = {}
+    """External add-ons that did not answer when last asked, with the reason."""
 
 
 class ReleaseView(Frozen):

@@ -1,0 +1,168 @@
+"""The verbs about add-ons, as a person types them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doors import Door, go_live, open_door
+from engines import PaperEngine
+from typer.testing import CliRunner, Result
+
+from homeport.cli.errors import CliError
+from homeport.cli.forward import Relay
+from homeport.cli.main import app
+from homeport.drivers.addons.valkey import ValkeyDriver
+from homeport.drivers.reach import forget, reachable
+from homeport.drivers.toolchains.toolchains import Toolchains
+from homeport.settings import Settings
+
+ENGINES = Path(tempfile.gettempdir()) / f"homeport-test-engines-{os.getuid()}"
+SPEC: dict[str, Any] = {
+    "services": {"web": {"kind": "web", "command": "run"}},
+    "addons": {"db": {"kind": "postgres"}, "maria": {"kind": "mariadb"}, "cache": {"kind": "redis"}},
+}
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    home = reachable(tmp_path_factory.mktemp("verbs") / "home")
+    ENGINES.mkdir(mode=0o755, exist_ok=True)
+    valkey = ValkeyDriver(home, Toolchains(ENGINES, network=Settings.from_environment().network, search=[]))
+    with open_door(home) as door:
+        paper = PaperEngine(home)
+        door.platform.addons.drivers = {"postgres": paper, "mariadb": paper, "redis": valkey}
+        door.platform.addons.provision(go_live(door.platform, SPEC))
+        (home / "serve.json").write_text(json.dumps({"pid": os.getpid(), "api": f"http://127.0.0.1:{door.port}"}))
+        (home / "cli.key").write_text(door.admin)
+        yield door
+        door.platform.addons.stop_all()
+        valkey.close()
+    forget(home)
+
+
+@pytest.fixture(autouse=True)
+def here(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOMEPORT_HOME", str(door.platform.home))
+
+
+def typed(*words: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == code and (code or result.exception is None), (result.output, result.exception)
+    return result
+
+
+def refused(*words: str) -> CliError:
+    result = CliRunner().invoke(app, list(words))
+    assert isinstance(result.exception, CliError), result.output
+    return result.exception
+
+
+def test_the_list_names_each_add_on() -> None:
+    """One row each, with state and address; JSON has every figure."""
+    lines = typed("addons").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["ADD-ON", "db", "maria", "cache"]
+    rows = {row["name"]: row for row in json.loads(typed("addons", "--json").stdout)}
+    assert rows["cache"]["state"] == "running" and rows["cache"]["memory"] > 1 << 20
+    assert "cache hit ratio" in typed("addons", "info", "cache").stdout
+    assert "Ready to accept connections" in typed("addons", "logs", "cache").stdout
+
+
+class Became(Exception):
+    """Instead of the client that takes this process's place."""
+
+
+@pytest.fixture
+def became(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    calls: list[Any] = []
+
+    def execve(program: str, argv: list[str], env: dict[str, str]) -> None:
+        calls.extend((program, argv, env))
+        raise Became
+
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setenv("PGSSLMODE", "require")
+    return calls
+
+
+@pytest.mark.parametrize(("verb", "variable", "word"), [("psql", "PGPASSWORD", "-c"), ("mysql", "MYSQL_PWD", "--execute=select 1")])
+def test_clients_get_the_password_by_their_environment_alone(door: Door, became: list[Any], verb: str, variable: str, word: str) -> None:
+    """No argument of the client holds the password, and nothing of the caller's own settings reaches it."""
+    assert isinstance(CliRunner().invoke(app, [verb, "-c", "select 1"]).exception, Became)
+    program, argv, env = became
+    assert program == "/usr/bin/false" and argv[0] == program and word in argv
+    name = "db" if verb == "psql" else "maria"
+    assert env[variable] == door.platform.secrets.reveal("shop", "production", f"addon.{name}/owner.password")
+    assert not any(env[variable] in argument for argument in argv)
+    assert "PGSSLMODE" not in env and "HOMEPORT_HOME" not in env
+
+
+def test_an_add_on_of_another_kind_is_refused() -> None:
+    """`psql` of a Valkey add-on says what it is; JSON without a statement says what is missing."""
+    assert refused("psql", "cache", "-c", "select 1").code == "addon-refused"
+    assert refused("psql", "nothing").code == "not-found"
+    assert refused("psql", "--json").code == "usage"
+    assert refused("valkey-cli", "--json").code == "usage"
+
+
+def test_one_command_of_valkey(door: Door) -> None:
+    """Answers are text or JSON, and an error of the server ends with its sentence."""
+    del door
+    assert typed("valkey-cli", "SET", "greeting", "hello world").stdout == "OK\n"
+    assert typed("valkey-cli", "GET", "greeting").stdout == "hello world\n"
+    assert typed("valkey-cli", "GET", "nothing").stdout == "(nil)\n"
+    assert json.loads(typed("valkey-cli", "--json", "MGET", "greeting", "nothing").stdout) == ["hello world", None]
+    error = refused("valkey-cli", "LPUSH", "greeting", "x")
+    assert error.code == "client-failed" and "WRONGTYPE" in error.body["why"]
+
+
+def test_a_pipe_of_valkey_commands() -> None:
+    """Without a command every line of standard input is one."""
+    result = CliRunner().invoke(app, ["valkey-cli"], input='SET a "1 2"\n\nGET a\nquit\nSET a 9\n')
+    assert result.stdout == "OK\n1 2\n"
+
+
+def test_forwarding_shows_no_password_unless_asked(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address has the relay's port; the password is there only with --show-password, which is audited."""
+    monkeypatch.setattr(Relay, "serve", lambda _self: None)
+    audit = door.platform.secrets.audit.rows
+    before = len(audit.list(action="connect", limit=1000))
+    bare = json.loads(typed("port-forward", "db", "--json").stdout)
+    assert bare["url"] == f"postgresql://owner@127.0.0.1:{bare['port']}/shop"
+    assert len(audit.list(action="connect", limit=1000)) == before
+    full = json.loads(typed("port-forward", "db", "--json", "--show-password").stdout)
+    assert str(door.platform.secrets.reveal("shop", "production", "addon.db/owner.password")) in full["url"]
+    assert len(audit.list(action="connect", limit=1000)) == before + 1
+
+
+def test_a_relay_carries_both_ways_until_both_are_done() -> None:
+    """What is sent arrives, the end of one side is passed on, and closing ends the relay."""
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        relay = Relay(target.getsockname()[:2])
+        serving = threading.Thread(target=relay.serve)
+        serving.start()
+        with socket.create_connection(("127.0.0.1", relay.port), timeout=10) as near:
+            far, _ = target.accept()
+            with far:
+                near.sendall(b"asked")
+                near.shutdown(socket.SHUT_WR)
+                assert far.recv(100) == b"asked" and far.recv(100) == b""
+                far.sendall(b"answered")
+            assert near.recv(100) == b"answered" and near.recv(100) == b""
+        relay.close()
+        serving.join(10)
+        assert not serving.is_alive()
+
+
+def test_a_taken_port_is_said() -> None:
+    """The error names the port."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken, pytest.raises(CliError, match="Nothing is forwarded"):
+        Relay(("127.0.0.1", 1), taken.getsockname()[1])
