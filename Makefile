@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -q
 # The tests make homes of their own; nothing of the caller's may leak in.
 CLEAN_ENV := env -u HOMEPORT_HOME -u HOMEPORT_EDGE_PORT -u HOMEPORT_API_PORT -u HOMEPORT_DATABASE_URL -u HOMEPORT_FAULT
 
-.PHONY: help install up test test-docs test-slow test-user check bench conformance faults docs format clean
+.PHONY: help install up engines test test-docs test-slow test-user check bench conformance faults docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ up: .venv/.runtime ## Put APP live (default: the example) and print its addresse
 
 test: .venv/.development ## Run the tests (under 10 minutes on 2 cores)
 	$(CLEAN_ENV) $(PYTEST) -m "not slow" -n 2 --dist loadgroup tests --ignore tests/docs/test_docs_blocks_run.py
+
+engines: ## Install the system's engines that tests run against (MariaDB), where this account may
+	@bash tools/engines.sh
 
 test-docs: .venv/.development ## Run every command of the documentation
 	$(CLEAN_ENV) $(PYTEST) -n 2 tests/docs/test_docs_blocks_run.py
