@@ -22,7 +22,8 @@ class HomeportError(Exception):
         self.what, self.why, self.fix, self.tail = what, why, fix, tuple(tail)
 
     def __str__(self) -> str:
-        return f"error[{self.code}]: {self.what}\n  why: {self.why}\n  fix: {self.fix}"
+        last = "".join(f"\n    {line}" for line in self.tail[-8:])
+        return f"error[{self.code}]: {self.what}\n  why: {self.why}\n  fix: {self.fix}" + (f"\n  last lines:{last}" if last else "")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.why, self.fix, self.tail)
