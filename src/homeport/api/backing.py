@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,15 +13,26 @@ from homeport.backups.recovering import Recovered
 from homeport.backups.room import Room
 from homeport.deploys.control import ControlPlane
 from homeport.deploys.engines import addon_drivers
+from homeport.deploys.platform import active_services
 from homeport.drivers.addons.postgres import PostgresDriver
 from homeport.drivers.reach import reachable
 from homeport.drivers.storage.base import Storage, Target
 from homeport.drivers.storage.opening import open_target
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.drivers.vault.keys import KeySource, fingerprint
+from homeport.model.errors import HomeportError
 from homeport.model.release import PinnedSecret, Release
 from homeport.settings import Settings
 from homeport.store import Store
+
+STOP_WITHIN = 120.0
+"""Seconds that services may take to end before their disks are changed."""
+
+
+class StillRunning(HomeportError):
+    """What writes to a disk did not stop in time."""
+
+    code = "still-running"
 
 
 class PlatformWiring:
@@ -107,17 +119,36 @@ def keeper_of(control: ControlPlane) -> Keeper:
 
 @contextlib.contextmanager
 def quiet(control: ControlPlane, project: str, environment: str) -> Iterator[None]:
-    """Nothing of an environment runs while the block does; afterwards it runs again."""
-    platform = control.platform
-    platform.store.environments.change(project, environment, stopped=True)
+    """No service that has a disk runs while the block does; afterwards as many run as before.
+
+    Raises StillRunning when one does not end.
+    """
+    store, release = control.platform.store, control.platform.live_release(project, environment)
+    names = [name for name in active_services(release) if release.spec.services[name].disks] if release is not None else []
+    row = store.environments.get(project, environment)
+    if release is None or row is None or not names:
+        yield
+        return
     try:
-        platform.stop_instances(platform.store.instances.list(project, environment))
+        _scale(control, release, {**row.scale, **dict.fromkeys(names, 0)})
+        deadline = time.monotonic() + STOP_WITHIN
+        while any(seen.service in names for seen in store.instances.list(project, environment)):
+            if time.monotonic() > deadline:
+                raise StillRunning(
+                    what="Nothing was restored.", why="A service that writes to the disks did not stop.", fix="See `homeport ps`."
+                )
+            time.sleep(0.05)  # the reconciler ends them in a thread of its own
         yield
     finally:
-        platform.store.environments.change(project, environment, stopped=False)
-        row = platform.store.environments.get(project, environment)
-        if row is not None:
-            control.supervisor.ensure(row)
+        _scale(control, release, row.scale)
+
+
+def _scale(control: ControlPlane, release: Release, scale: dict[str, int]) -> None:
+    store = control.platform.store.environments
+    store.change(release.project, release.environment, scale=scale)
+    changed = store.get(release.project, release.environment)
+    if changed is not None:
+        control.supervisor.scale(release, changed)
 
 
 def recover_home(settings: Settings, target: Target, vault_key: bytes | None, say: Callable[[str], None]) -> Recovered:

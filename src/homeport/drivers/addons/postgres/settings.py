@@ -40,8 +40,9 @@ class Tuning(Frozen):
     port: int
     archive: str = ""
     """Shell command that archives one WAL segment; empty turns archiving off."""
-    archive_timeout: int = 60
-    """Seconds after which an unfinished segment that holds something is archived: the most that can be lost."""
+    archive_timeout: int = 50
+    """Seconds after which an unfinished segment that holds something is archived. With the time to ship it, a minute is the most that can
+    be lost."""
     name: str = ""
     parameters: dict[str, str] = {}
     replicas: int = 0
