@@ -330,7 +330,9 @@ class Deploy:
             window = release.spec.watch.window if release.spec.watch.window is not None else WATCH
             watched = not self.request.automatic and window > timedelta(0)
             until = datetime.now(UTC) + window if watched else None
-            verb = "rolled back to" if self.is_rollback else "deployed"
+            known = self.store.environments.get(release.project, release.environment)
+            back = self.is_rollback and (known is None or known.previous is None or release.number < known.previous)
+            verb = "rolled back to" if back else "deployed"
             proved = f"{result.probe.failed} of {result.probe.requests} requests failed"
             text = f"{release.project} {verb} {release.id} in {seconds:.1f} s; {proved}."
             self._tell_once("deploy.live", text, subject=release.id, reason=self.request.reason)
