@@ -21,6 +21,7 @@ from homeport.backups.restoring import Moment, Restored, restore_disks, restore_
 from homeport.backups.room import Policy, Room
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnId
+from homeport.drivers.files import remove_tree
 from homeport.drivers.storage.base import StorageFailed, Target
 from homeport.model.base import Frozen
 from homeport.model.errors import HomeportError
@@ -292,6 +293,7 @@ class Keeper:
             except StorageFailed as error:
                 log.warning("backup %s stays on %s: %s", row.id, repository.name, error.why)
                 return
+        remove_tree(self.room.made("staging") / row.id)
         self.room.store.backups.remove(row.id)
 
     def _prune_shared(self, repositories: Sequence[Any]) -> None:

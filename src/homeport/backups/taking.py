@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from homeport.backups import disks, fingerprints, snapshot, wal
@@ -24,6 +24,9 @@ from homeport.drivers.vault.keys import fingerprint
 
 log = logging.getLogger("homeport.backups")
 
+TRIED = "tried"
+STAGED_FOR = timedelta(days=7)
+"""How long a copy waits on the machine for a target to come back, when no target has it."""
 PART = 128 << 20
 """Bytes of files that go into one object: what is sent again when a transfer breaks off."""
 
@@ -105,10 +108,9 @@ def take_platform(room: Room) -> Manifest:
 
 
 def published(room: Room) -> bool:
-    """Whether every target holds the backup key under the vault key in use, as far as is written down."""
+    """Whether the targets were given the backup key under the vault key in use; one that was away gets it with the next copy."""
     keys = room.wiring.vault_keys()
-    known, now = _known_keys(room), f"{fingerprint(keys[0])} {room.key.public}" if keys else ""
-    return not keys or all(known.get(f"{target.name} {target.address}") == now for target in room.targets())
+    return not keys or _known_keys(room).get(TRIED) == f"{fingerprint(keys[0])} {room.key.public}"
 
 
 def _known_keys(room: Room) -> dict[str, str]:
@@ -132,6 +134,7 @@ def _publish(room: Room) -> None:
                 known[place] = now
         except StorageFailed as error:  # it will refuse the copy as well, which then waits
             log.warning("%s", error.why)
+    known[TRIED] = now
     write_atomic(room.folder / "published.json", json.dumps(known).encode(), 0o600)
 
 
@@ -197,6 +200,10 @@ def resume(room: Room) -> list[str]:
     for staging in sorted(room.made("staging").iterdir()):
         with room.busy:
             if not (staging / "manifest.json").is_file():
+                remove_tree(staging)
+                continue
+            manifest = Manifest.model_validate_json((staging / "manifest.json").read_bytes())
+            if room.store.backups.get(manifest.id) is None and datetime.now(UTC) - manifest.taken_at > STAGED_FOR:
                 remove_tree(staging)
                 continue
             try:
