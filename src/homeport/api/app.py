@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform as machine
@@ -38,7 +39,7 @@ from homeport.deploys.logs import follow_logs
 from homeport.deploys.oneoff import run_command
 from homeport.deploys.views import Views, deploy_view
 from homeport.drivers.files import write_atomic
-from homeport.model.errors import HomeportError
+from homeport.model.errors import HomeportError, disk_full
 from homeport.model.plan import Plan
 from homeport.model.reading import Written
 from homeport.model.views import (
@@ -81,6 +82,12 @@ def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None
     def told(_request: Request, error: HomeportError) -> JSONResponse:
         status = status_of(error)
         return JSONResponse(body_of(error), status_code=status, headers={"Retry-After": "60"} if status == 429 else None)
+
+    @app.exception_handler(OSError)
+    def no_room_left(request: Request, error: OSError) -> JSONResponse:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        return told(request, disk_full())
 
     @app.middleware("http")
     async def bounded(request: Request, call_next: Any) -> Any:

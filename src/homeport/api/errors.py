@@ -16,6 +16,7 @@ STATUS = {
     "backup-missing": 404,
     "backup-target-failed": 502,
     "backup-no-room": 507,
+    "disk-full": 507,
     "secret-version-unavailable": 404,
     "too-many-attempts": 429,
     "audit-unavailable": 503,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,17 @@ from homeport.drivers.edge.access_log import AccessLog
 from homeport.drivers.files import remove_tree
 from homeport.durable import Durable, Faults
 from homeport.model.base import slug
-from homeport.model.errors import HomeportError
+from homeport.model.errors import DiskFull, HomeportError, disk_full
 from homeport.model.plan import Plan
-from homeport.model.release import DeployStatus
+from homeport.model.release import DeployResult, DeployStatus
+from homeport.store.database import no_room
 from homeport.store.deploys import DeployRow
 
 log = logging.getLogger("homeport")
 
 MAX_INSTANCES = 64
+ROOM_POLL = 1.0
+"""Seconds between looks for room on a full disk; nothing tells when there is some."""
 
 
 class ProjectNotFound(HomeportError):
@@ -69,6 +73,7 @@ class ControlPlane:
         self.platform = platform
         settings = platform.settings
         self.durable = Durable(settings.home, settings.database_url, Faults(settings.fault))
+        self.durable.make_room = platform.reserve.spend
         self.durable.workflow("deploy", self._run_deploy)
         self.supervisor = Supervisor(platform)
         self.cron = Cron(platform)
@@ -127,15 +132,26 @@ class ControlPlane:
         try:
             result = deploy(do)
         except HomeportError as error:
-            result = do.failed(error)
+            result = self._failed(do, error)
         except Exception as error:
             log.exception("deploy %s", request.id)
-            result = do.failed(_internal(error))
+            result = self._failed(do, disk_full() if no_room(error) else _internal(error))
         if result.status == DeployStatus.LIVE.value:
             self.watch.wake()
         self.supervisor.wake()
         self._dispatch(request.project, request.environment)
         return result.model_dump(mode="json")
+
+    def _failed(self, do: Deploy, error: HomeportError) -> DeployResult:
+        """Write the end of a deploy down; on a full disk with the reserve, and without that as soon as there is room."""
+        while True:
+            try:
+                return do.failed(error)
+            except DiskFull:
+                if not self.platform.reserve.spend():
+                    log.warning("the disk is full: the end of deploy %s is written when there is room", do.request.id)
+                    self.platform.gate.stand_still()
+                    time.sleep(ROOM_POLL)
 
     def _roll_back_by_itself(self, row: DeployRow, number: int, reason: str) -> None:
         self.request_deploy(

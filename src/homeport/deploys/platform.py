@@ -42,6 +42,7 @@ from homeport.settings import Settings
 from homeport.store import Store
 from homeport.store.environments import EnvironmentRow
 from homeport.store.instances import InstanceRow
+from homeport.store.reserve import Reserve
 
 log = logging.getLogger("homeport")
 
@@ -67,6 +68,7 @@ class Platform:
     def __post_init__(self) -> None:
         self.edge_lock = threading.RLock()
         self.gate = Gate()
+        self.reserve = Reserve(self.settings.home)
         self.held: dict[str, Target] = {}
         """Services (`project/environment/service`) whose requests wait at a relay right now."""
         self.holders: dict[str, Holder] = {}

@@ -6,8 +6,10 @@ Whoever follows reads the file from where it stopped, so a restart in the middle
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,14 @@ class ProgressLog:
         """Append a line: `kind` is `step`, `build`, `note`, `warning`, `done` or `failed`."""
         line = json.dumps({"kind": kind, "at": datetime.now(UTC).isoformat(), **fields}, ensure_ascii=False, default=str)
         with self._changed:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            # A full disk must not stop what is reported: the line is left out, whole.
+            with suppress(OSError), self.path.open("ab", buffering=0) as file:
+                before = file.seek(0, os.SEEK_END)
+                try:
+                    if file.write((line + "\n").encode()) <= len(line):
+                        file.truncate(before)
+                except OSError:
+                    file.truncate(before)
             self._changed.notify_all()
 
     def step(self, name: str, text: str) -> None:

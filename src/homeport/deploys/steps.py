@@ -25,6 +25,7 @@ from homeport.deploys.request import DeployRequest
 from homeport.deploys.routes import DRAIN
 from homeport.deploys.sources import source_for
 from homeport.drivers.builders.base import BuildLimits, BuildRequest
+from homeport.drivers.edge.base import Target
 from homeport.durable import Durable
 from homeport.model.env import PlainValue
 from homeport.model.errors import BlueprintInvalid, HomeportError
@@ -34,6 +35,8 @@ from homeport.model.service import Hook
 log = logging.getLogger("homeport.deploys")
 
 WATCH = timedelta(seconds=60)
+UNDO_DRAIN = timedelta(seconds=10)
+"""How long requests to a release that is taken back may still take."""
 
 
 class NothingToRollBackTo(HomeportError):
@@ -297,10 +300,8 @@ class Deploy:
             with self.platform.edge_lock:
                 with self.holding.bypassed(release):
                     self.platform.refresh_edge(switching=release)
-                self.store.releases.go_live(release.project, release.environment, release.number)
-                self.store.instances.switch_roles(
-                    release.project, release.environment, release.number, retire_at=datetime.now(UTC) + DRAIN, keep_warm=keep_warm(release)
-                )
+                until, warm = datetime.now(UTC) + DRAIN, keep_warm(release)
+                self.store.switch(release.project, release.environment, release.number, retire_at=until, keep_warm=warm)
             self.holding.release(release)
             return datetime.now(UTC).isoformat()
 
@@ -401,6 +402,13 @@ class Deploy:
     def _undo(self, release: Release) -> None:
         rows = self.store.instances.list(release.project, release.environment, number=release.number)
         candidates = [row for row in rows if row.role == "candidate"]
+        before = self.platform.edge.table()
+        if candidates and before is not None:
+            self.platform.refresh_edge()
+            if self.platform.edge.table() != before:  # a switch that came half way had sent the public to them
+                for row in candidates:
+                    if row.port:
+                        self.platform.edge.drain(Target(host=row.host, port=row.port), UNDO_DRAIN)
         self.platform.stop_instances(candidates, grace=timedelta(seconds=5))
         self.holding.undo(release)
         row = self.store.releases.get(release.project, release.environment, release.number)

@@ -210,6 +210,7 @@ class Supervisor:
 
     def tick(self) -> None:
         """One look at everything that may be due."""
+        self.platform.reserve.keep()
         now = datetime.now(UTC)
         rows = self.platform.store.instances.list()
         for row in rows:

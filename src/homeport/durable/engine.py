@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowHandle, _workflow_commands
 
 from homeport.durable.faults import Faults
+from homeport.model.errors import DiskFull, HomeportError, disk_full
+from homeport.store.database import no_room
 
 T = TypeVar("T")
 
@@ -34,6 +36,8 @@ class Durable:
 
     def __init__(self, home: Path, database_url: str = "", faults: Faults | None = None) -> None:
         self.faults = faults or Faults()
+        self.make_room: Callable[[], object] = lambda: None
+        """Called when the journal finds the disk full, before the step is told to have failed."""
         self._workflows: dict[str, Callable[[dict[str, Any]], Any]] = {}
         if database_url.startswith(("postgres://", "postgresql://")):
             url = "postgresql+psycopg://" + database_url.split("://", 1)[1]
@@ -98,7 +102,17 @@ class Durable:
             self.faults.reach(name, "after-effect")
             return result
 
-        result = DBOS.run_step({"name": name}, attempt)
+        try:
+            result = DBOS.run_step({"name": name}, attempt)
+        except HomeportError as error:
+            if isinstance(error, DiskFull):
+                self.make_room()
+            raise
+        except Exception as error:
+            if not no_room(error):
+                raise
+            self.make_room()
+            raise disk_full() from error
         self.faults.reach(name, "after-commit")
         return result
 

@@ -35,6 +35,21 @@ def _rebuild(kind: type[HomeportError], what: str, why: str, fix: str, tail: tup
     return error
 
 
+class DiskFull(HomeportError):
+    """The disk of the home took a write no more."""
+
+    code = "disk-full"
+
+
+def disk_full() -> DiskFull:
+    """The error for a write that found no room, wherever it was."""
+    return DiskFull(
+        what="Nothing was switched; what served before still serves.",
+        why="The disk of Homeport's home is full.",
+        fix="Make room on it (`df -h` shows it), then do it again.",
+    )
+
+
 @dataclass(frozen=True)
 class Problem:
     """One located fault in a file: `line` and `column` count from 1; 0 means unknown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import OperationalError
 
-from homeport.model.errors import HomeportError
+from homeport.model.errors import HomeportError, disk_full
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0003"
@@ -21,6 +23,14 @@ class StoreUnavailable(HomeportError):
     """The control plane's own database cannot be used."""
 
     code = "store-unavailable"
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a database (SQLite's SQLITE_FULL, PostgreSQL's 53100) or the system found no room on the disk."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    found = getattr(error, "orig", error)
+    return "database or disk is full" in str(found) or getattr(found, "sqlstate", "") == "53100"
 
 
 class Database:
@@ -41,9 +51,14 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction, durable when the block ends. Nothing is written when it raises."""
-        with self.engine.begin() as connection:
-            yield connection
+        """One transaction, durable when the block ends. Nothing is written when it raises. Raises DiskFull."""
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            if no_room(error):
+                raise disk_full() from error
+            raise
 
     def migrate(self) -> None:
         """Bring the schema to `HEAD`. Already there: one query. Raises StoreUnavailable."""

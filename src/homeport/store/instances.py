@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from homeport.store.database import Database
 from homeport.store.tables import instances as table
@@ -79,18 +79,23 @@ class Instances:
             db.execute(update(table).where(table.c.id == id).values(**values))
 
     def switch_roles(self, project: str, environment: str, number: int, *, retire_at: datetime, keep_warm: Sequence[str]) -> None:
-        """The release's rows become `live`; live rows of others become `warm` (services in `keep_warm`) or `retiring`.
-
-        Older warm ones retire.
-        """
+        """What `put_roles` does, as a transaction of its own."""
         with self.database.transaction() as db:
-            mine = (table.c.project == project, table.c.environment == environment)
-            db.execute(update(table).where(*mine, table.c.number != number, table.c.role == "warm").values(role="retiring"))
-            former = (*mine, table.c.number != number, table.c.role == "live")
-            db.execute(update(table).where(*former, table.c.service.in_(list(keep_warm))).values(role="warm", retire_at=retire_at))
-            db.execute(update(table).where(*former, table.c.service.not_in(list(keep_warm))).values(role="retiring", retire_at=None))
-            db.execute(update(table).where(*mine, table.c.number == number).values(role="live", retire_at=None))
+            put_roles(db, project, environment, number, retire_at=retire_at, keep_warm=keep_warm)
 
     def remove(self, ids: Sequence[str]) -> None:
         with self.database.transaction() as db:
             db.execute(delete(table).where(table.c.id.in_(list(ids))))
+
+
+def put_roles(db: Connection, project: str, environment: str, number: int, *, retire_at: datetime, keep_warm: Sequence[str]) -> None:
+    """The release's rows become `live`; live rows of others become `warm` (services in `keep_warm`) or `retiring`.
+
+    Older warm ones retire.
+    """
+    mine = (table.c.project == project, table.c.environment == environment)
+    db.execute(update(table).where(*mine, table.c.number != number, table.c.role == "warm").values(role="retiring"))
+    former = (*mine, table.c.number != number, table.c.role == "live")
+    db.execute(update(table).where(*former, table.c.service.in_(list(keep_warm))).values(role="warm", retire_at=retire_at))
+    db.execute(update(table).where(*former, table.c.service.not_in(list(keep_warm))).values(role="retiring", retire_at=None))
+    db.execute(update(table).where(*mine, table.c.number == number).values(role="live", retire_at=None))

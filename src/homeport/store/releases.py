@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from homeport.model.release import Release
 from homeport.store.database import Database
@@ -75,13 +75,7 @@ class Releases:
     def go_live(self, project: str, environment: str, number: int) -> None:
         """Make a release the live one and the former one `retired`, in one transaction. Twice is once."""
         with self.database.transaction() as db:
-            where = (environments.c.project == project, environments.c.environment == environment)
-            old = db.execute(select(environments.c.live).where(*where)).scalar()
-            if old != number:
-                db.execute(update(environments).where(*where).values(live=number, previous=old, stopped=False))
-                if old is not None:
-                    db.execute(update(table).where(*_is(project, environment, old), table.c.state == "live").values(state="retired"))
-            db.execute(update(table).where(*_is(project, environment, number)).values(state="live", live_at=datetime.now(UTC)))
+            put_live(db, project, environment, number)
 
     def remove_one(self, project: str, environment: str, number: int) -> None:
         """Forget one release."""
@@ -91,6 +85,17 @@ class Releases:
     def remove(self, project: str, environment: str) -> None:
         with self.database.transaction() as db:
             db.execute(delete(table).where(table.c.project == project, table.c.environment == environment))
+
+
+def put_live(db: Connection, project: str, environment: str, number: int) -> None:
+    """What `go_live` does, inside a transaction of the caller's."""
+    where = (environments.c.project == project, environments.c.environment == environment)
+    old = db.execute(select(environments.c.live).where(*where)).scalar()
+    if old != number:
+        db.execute(update(environments).where(*where).values(live=number, previous=old, stopped=False))
+        if old is not None:
+            db.execute(update(table).where(*_is(project, environment, old), table.c.state == "live").values(state="retired"))
+    db.execute(update(table).where(*_is(project, environment, number)).values(state="live", live_at=datetime.now(UTC)))
 
 
 def _row(row: Any) -> ReleaseRow:

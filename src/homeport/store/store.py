@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from homeport.store.database import Database
 from homeport.store.deploys import Deploys
 from homeport.store.environments import Environments
 from homeport.store.events import Events
-from homeport.store.instances import Instances
+from homeport.store.instances import Instances, put_roles
 from homeport.store.keys import ApiKeys
 from homeport.store.ledger import Ledger
-from homeport.store.releases import Releases
+from homeport.store.releases import Releases, put_live
 from homeport.store.secrets import SecretRows
 from homeport.store.stores import SecretStores
 
@@ -47,6 +48,12 @@ class Store:
         if not url:
             (home / "homeport.db").chmod(0o600)
         return store
+
+    def switch(self, project: str, environment: str, number: int, *, retire_at: datetime, keep_warm: Sequence[str]) -> None:
+        """A release goes live with its instances, all or nothing. Twice is once."""
+        with self.database.transaction() as db:
+            put_live(db, project, environment, number)
+            put_roles(db, project, environment, number, retire_at=retire_at, keep_warm=keep_warm)
 
     def close(self) -> None:
         self.database.close()
