@@ -406,9 +406,9 @@ class Deploy:
         if candidates and before is not None:
             self.platform.refresh_edge()
             if self.platform.edge.table() != before:  # a switch that came half way had sent the public to them
-                for row in candidates:
-                    if row.port:
-                        self.platform.edge.drain(Target(host=row.host, port=row.port), UNDO_DRAIN)
+                for one in candidates:
+                    if one.port:
+                        self.platform.edge.drain(Target(host=one.host, port=one.port), UNDO_DRAIN)
         self.platform.stop_instances(candidates, grace=timedelta(seconds=5))
         self.holding.undo(release)
         row = self.store.releases.get(release.project, release.environment, release.number)
