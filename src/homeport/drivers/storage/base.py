@@ -54,7 +54,7 @@ class Storage(Protocol):
         """Keep a file's content under a key: whole and durable when this returns, or not at all. Raises StorageFailed."""
 
     def fetch(self, key: str, target: Path) -> None:
-        """Write an object's content to a new file. Raises ObjectMissing, StorageFailed."""
+        """Write an object's content to a new file, which is only to be read and removed. Raises ObjectMissing, StorageFailed."""
 
     def list(self, prefix: str = "") -> Mapping[str, int]:
         """Keys below a folder (`prefix` without the last slash; empty: all) with their sizes in bytes. Raises StorageFailed."""

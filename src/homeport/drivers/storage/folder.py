@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from homeport.drivers.files import sync_folder
+from homeport.drivers.files import link_or_copy, sync_folder
 from homeport.drivers.storage.base import ObjectMissing, Storage, StorageFailed, check_key
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -42,8 +42,10 @@ class FolderStorage:
             raise self._failed(error) from error
 
     def fetch(self, key: str, target: Path) -> None:
+        """A hard link where that can be: objects are replaced, never written to."""
+        source = self.folder / check_key(key)
         try:
-            shutil.copyfile(self.folder / check_key(key), target)
+            link_or_copy(source, target, 0o600)
         except FileNotFoundError as error:
             raise ObjectMissing(target=self.name, why=f"{key} is not there.") from error
         except OSError as error:
