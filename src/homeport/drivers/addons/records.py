@@ -169,7 +169,7 @@ def choose_address(home: Path, slug: str, usual: int, *, host: str = "", port: i
         if found.id.slug != slug
         for number in (found.port, *found.replica_ports, *found.extra_ports)
     ]
-    host = host or _address(slug, {address for address, _ in taken})
+    host = host or _address(f"{home.resolve()}/{slug}", {address for address, _ in taken})
     if port:
         return host, port
     if (host, usual) not in taken and is_free(host, usual):
@@ -177,9 +177,12 @@ def choose_address(home: Path, slug: str, usual: int, *, host: str = "", port: i
     return host, free_port({number for _, number in taken}, host=host, first=FIRST_PORT, last=LAST_PORT)
 
 
-def _address(slug: str, taken: set[str]) -> str:
-    """One of 127.78.0.0/16 (all of 127/8 is loopback, RFC 1122), the same for the same slug wherever it is free."""
-    start = int.from_bytes(hashlib.sha256(slug.encode()).digest()[:2])
+def _address(name: str, taken: set[str]) -> str:
+    """One of 127.78.0.0/16 (all of 127/8 is loopback, RFC 1122), the same for the same name wherever it is free.
+
+    The name holds the home: two homes on one machine may have an add-on of the same slug and start it at the same moment.
+    """
+    start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:2])
     for step in range(65_536):
         number = (start + step) % 65_536
         address = f"127.78.{number // 256}.{number % 256}"
