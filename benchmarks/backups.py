@@ -83,9 +83,8 @@ def fill(place: Provisioned, size: int) -> None:
     with psycopg.connect(place.credentials["web"].url) as connection:
         connection.execute("CREATE TABLE filling (id bigserial PRIMARY KEY, noise bytea, text text)")
         connection.execute(
-            "INSERT INTO filling (noise, text) SELECT decode(repeat(md5(g::text || random()::text), 8), 'hex') || "
-            "decode(md5(random()::text) || md5(random()::text) || md5(random()::text), 'hex'), "
-            "repeat('homeport ', 70) FROM generate_series(1, %s) g",
+            "INSERT INTO filling (noise, text) SELECT (SELECT decode(string_agg(md5(random()::text || i || g), ''), 'hex') "
+            "FROM generate_series(1, 30) i), repeat('homeport ', 50) FROM generate_series(1, %s) g",
             [max(1, size // ROW)],
         )
 
