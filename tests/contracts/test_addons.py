@@ -322,7 +322,7 @@ class Bench:
             driver.close()
 
 
-@pytest.fixture(scope="module", params=list(SUBJECTS))
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"addon-{name}")) for name in SUBJECTS])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     home = reachable(tmp_path_factory.mktemp(request.param) / "home")
     found = Bench(SUBJECTS[request.param](), home)

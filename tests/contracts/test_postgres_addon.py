@@ -29,6 +29,8 @@ from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import Postgres
 from homeport.settings import Settings
 
+pytestmark = pytest.mark.xdist_group("addon-postgres-history")
+
 ENGINES = Path(tempfile.gettempdir()) / f"homeport-test-engines-{os.getuid()}"
 
 
@@ -107,7 +109,7 @@ class History:
         last = backups.switch_wal(cluster)
         until(lambda: (cluster.archive / last).exists())
         self.wal = folder / "wal"
-        shutil.copytree(cluster.archive, self.wal)
+        shutil.copytree(cluster.archive, self.wal, ignore=shutil.ignore_patterns(".*"))  # what is just being archived has a dot
 
     @property
     def folder(self) -> Path:
