@@ -233,15 +233,20 @@ class Deploy:
         finally:
             forget_command(self.platform, release, service, key)
 
-    def run_first_deploy_command(self, release: Release) -> None:
-        """Run what an environment does once in its life. The release is live by now, so a failure is only told."""
-        if release.number != 1 or self.is_rollback:
+    def run_commands_after(self, release: Release) -> None:
+        """Run what an environment does once in its life, and after each deploy. The release is live by now, so a failure is only told."""
+        if self.is_rollback:
             return
         for name in active_services(release):
-            hook = release.spec.services[name].first_deploy_command
-            if hook is not None:
-                with self._told(f"The first-deploy command of {name} failed"):
-                    self._run_hook("first-deploy", "first-deploy command", release, name, hook, self.request.id + "-first")
+            service = release.spec.services[name]
+            first = service.first_deploy_command if release.number == 1 else None
+            for step, title, hook in (
+                ("first-deploy", "first-deploy command", first),
+                ("post-deploy", "post-deploy command", service.hooks.get("post_deploy")),
+            ):
+                if hook is not None:
+                    with self._told(f"The {title} of {name} failed"):
+                        self._run_hook(step, title, release, name, hook, f"{self.request.id}-{step[:5]}")
 
     def hold_traffic(self, release: Release) -> None:
         """Services that may not overlap: requests wait at the edge while the old instance stops.

@@ -25,7 +25,7 @@ def deploy(do: Deploy) -> DeployResult:
         do.switch(release)  # the point of no return
 
     do.retire(release)  # cannot fail the deploy: the reconciler repeats it
-    do.run_first_deploy_command(release)
+    do.run_commands_after(release)
     return do.summary(release)
 
 
