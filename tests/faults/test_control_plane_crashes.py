@@ -130,6 +130,7 @@ def test_the_control_plane_dies(scene: Scene, flow: str, step: str, point: str, 
     app = _prepare(scene, flow, f"{step}-{point}")
     before = _seen(home, app)
     ask = _ask(scene, flow, app, before)
+    until(lambda: not home.rows("SELECT 1 FROM workflow_status WHERE status = 'PENDING'", file="journal.db"), "the case before to end")
     home.kill()
     armed = home.serve(fault=f"{step}:{point}")
     with Traffic(home.edge_port, app.host, threads=4, rate=80) as traffic:

@@ -187,9 +187,9 @@ class Home:
 
     # --- looking inside ---------------------------------------------------------------------------------------
 
-    def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """Rows of the store, read from beside."""
-        with contextlib.closing(sqlite3.connect(f"file:{self.path / 'homeport.db'}?mode=ro", uri=True, timeout=10)) as connection:
+    def rows(self, query: str, *values: Any, file: str = "homeport.db") -> list[sqlite3.Row]:
+        """Rows of the store (or the journal), read from beside."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.path / file}?mode=ro", uri=True, timeout=10)) as connection:
             connection.row_factory = sqlite3.Row
             return connection.execute(query, values).fetchall()
 
