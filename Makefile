@@ -62,7 +62,7 @@ conformance: .venv/.development ## Read ../shared's real files and suites; print
 	$(BIN)/python -m benchmarks.conformance
 
 faults: .venv/.development ## The whole fault suite; prints each fault with its outcome
-	$(CLEAN_ENV) $(PYTEST) tests/faults -p no:xdist
+	$(CLEAN_ENV) $(PYTEST) tests/faults
 
 bench: .venv/.development ## Every benchmark, as one JSON document
 	$(CLEAN_ENV) $(BIN)/python -m benchmarks

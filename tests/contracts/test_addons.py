@@ -302,7 +302,7 @@ class Bench:
 
     def kill(self, id: AddOnId) -> int:
         """SIGKILL to the main process; its pid."""
-        pid = int(self.driver.inspect(id).pid)
+        pid = int(until(lambda: self.driver.inspect(id).pid))
         os.kill(pid, signal.SIGKILL)
         return pid
 

@@ -174,7 +174,13 @@ def choose_address(home: Path, slug: str, usual: int, *, host: str = "", port: i
         return host, port
     if (host, usual) not in taken and is_free(host, usual):
         return host, usual
-    return host, free_port({number for _, number in taken}, host=host, first=FIRST_PORT, last=LAST_PORT)
+    # Where one address serves all homes of a machine, each begins to look elsewhere: a port of a stopped add-on looks free to others.
+    begin = FIRST_PORT + _digest(f"{home.resolve()}/{slug}") % (LAST_PORT - FIRST_PORT)
+    return host, free_port({number for _, number in taken}, host=host, after=begin, first=FIRST_PORT, last=LAST_PORT)
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:2])
 
 
 def _address(name: str, taken: set[str]) -> str:
@@ -182,7 +188,7 @@ def _address(name: str, taken: set[str]) -> str:
 
     The name holds the home: two homes on one machine may have an add-on of the same slug and start it at the same moment.
     """
-    start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:2])
+    start = _digest(name)
     for step in range(65_536):
         number = (start + step) % 65_536
         address = f"127.78.{number // 256}.{number % 256}"
