@@ -18,10 +18,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if item.path.is_relative_to(Path(__file__).parent) and (call.when == "call" or report.outcome != "passed"):
         told = dict(item.user_properties)
-        text = (getattr(item.obj, "__doc__", "") or item.name).strip().splitlines()[0]  # type: ignore[attr-defined]
+        sentence = " ".join((getattr(item.obj, "__doc__", "") or "").split("\n\n")[0].split())  # type: ignore[attr-defined]
+        name, _, case = item.name.removeprefix("test_").partition("[")
+        words = name.replace("_", " ") + (f" ({case.rstrip(']')[:60]})" if case else "")
         _ROWS[item.nodeid] = {
-            "fault": told.get("fault", text if "fault" not in told else item.name),
-            "outcome": told.get("outcome", "as the sentence says") if report.passed else report.outcome,
+            "fault": told.get("fault", words),
+            "outcome": told.get("outcome", sentence) if report.passed else report.outcome,
             "passed": report.passed,
             "skipped": report.skipped,
             "group": told.get("group", item.path.stem.removeprefix("test_").replace("_", " ")),
