@@ -246,8 +246,8 @@ def test_secrets_are_neither_on_disk_nor_in_argument_lists(runtime: ProcessRunti
 @pytest.mark.skipif(not ROOT, reason="becoming another account needs root")
 def test_the_contract_holds_for_an_ordinary_user(runtime: ProcessRuntime) -> None:
     """The contract suite of the process runtime passes when an account without rights runs it."""
-    if REPOSITORY.parent.stat().st_mode & 0o005 != 0o005:
-        pytest.skip("the repository lies where other accounts cannot read it")
+    if REPOSITORY.parent.stat().st_mode & 0o005 != 0o005 or REPOSITORY.is_relative_to("/tmp"):
+        pytest.skip("the repository lies where an instance cannot read it")
     command = (
         "python3",
         "-m",
