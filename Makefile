@@ -66,6 +66,7 @@ conformance: .venv/.development ## Read ../shared's real files and suites; print
 
 faults: .venv/.development ## The whole fault suite; prints each fault with its outcome
 	$(CLEAN_ENV) $(PYTEST) $(AGAIN) tests/faults
+	@cp build/faults.md docs/reference/faults.md
 
 bench: .venv/.development ## Every benchmark, as one JSON document
 	$(CLEAN_ENV) $(BIN)/python -m benchmarks
