@@ -26,6 +26,9 @@ from machine import facts
 MAX_MEMORY_MB, MAX_CPU_PERCENT = 150.0, 0.5
 """From the project's own list of figures."""
 
+QUIET_AFTER = 132.0
+"""Seconds after a deploy or a start in which interrupted work is looked for, and the platform copies itself and proves the copy."""
+
 
 def own_processes(home: Home) -> dict[int, str]:
     """Everything of the home but what runs in an instance's folder."""
@@ -50,7 +53,7 @@ def cpu(pids: list[int]) -> float:
 
 def look(home: Home, seconds: float) -> dict[str, Any]:
     """Wait until it is quiet, then look for so many seconds."""
-    time.sleep(min(40.0, seconds))
+    time.sleep(min(QUIET_AFTER, 2.2 * seconds))
     pids = list(own_processes(home))
     used, began = cpu(pids), time.monotonic()
     time.sleep(seconds)
