@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import platform as machine
 import sqlite3
@@ -58,6 +59,8 @@ PUBLIC = frozenset({"/api/health", "/version", "/api/v1/first-run"})
 MAX_BODY = 4 << 20
 """Bytes of a request: a thousand variables of a few kilobytes."""
 
+log = logging.getLogger("homeport.api")
+
 STOPPED = "stopped"
 """A file in the home that stands there after `down`, until the next start."""
 
@@ -88,6 +91,19 @@ def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise error
         return told(request, disk_full())
+
+    @app.exception_handler(Exception)
+    def own_fault(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s", request.method, request.url.path, exc_info=error)
+        return JSONResponse(
+            {
+                "code": "internal-error",
+                "what": "The request was not answered; what serves still serves.",
+                "why": f"The control plane met a fault of its own: {type(error).__name__}.",
+                "fix": "Read the end of `serve.log` in the home, and report it.",
+            },
+            500,
+        )
 
     @app.middleware("http")
     async def bounded(request: Request, call_next: Any) -> Any:
