@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 QUICK: dict[str, list[str]] = {
     "deploys": ["--quick"],
     "idle": ["--quick"],
@@ -29,8 +29,8 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
     """Run one benchmark in a process of its own; what it printed, or why it gave nothing."""
     began = time.monotonic()
     sys.stderr.write(f"{name} …\n")
-    argv = [sys.executable, str(HERE / f"{name}.py"), *(QUICK[name] if quick else [])]
-    env = {**os.environ, "PYTHONPATH": str(HERE.parent / "tests" / "support")}
+    argv = [sys.executable, "-m", f"benchmarks.{name}", *(QUICK[name] if quick else [])]
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"}
     done = subprocess.run(argv, stdout=subprocess.PIPE, check=False, text=True, env=env)
     took = round(time.monotonic() - began, 1)
     if done.returncode:

@@ -26,8 +26,9 @@ from typing import Any
 
 from bench_apps import NODE, BenchApp
 from homes import Home, home_in, outside_tmp
-from machine import facts, spread
 from traffic import Traffic
+
+from benchmarks.machine import facts, spread
 
 TARGETS = {"live_p50": 1.5, "live_p99": 4.0, "rollback_p50": 0.7, "rollback_p99": 2.0}
 """Seconds, from the project's own list of figures."""

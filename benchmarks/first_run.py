@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from homes import Home
-from machine import REPOSITORY, facts
+
+from benchmarks.machine import REPOSITORY, facts
 
 
 class Clock:

@@ -21,7 +21,8 @@ from typing import Any
 import psutil
 from bench_apps import NODE, BenchApp
 from homes import Home, home_in
-from machine import facts
+
+from benchmarks.machine import facts
 
 MAX_MEMORY_MB, MAX_CPU_PERCENT = 150.0, 0.5
 """From the project's own list of figures."""

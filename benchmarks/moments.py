@@ -20,6 +20,7 @@ from typing import Any
 
 import psycopg
 
+from benchmarks.backups import Bench
 from homeport.backups import wal
 from homeport.backups.keeper import SHIP_EVERY
 from homeport.backups.restoring import Moment, choose, materialise
@@ -104,8 +105,6 @@ def recover(room: Room, place: Provisioned, writer: Writer, moments: int) -> dic
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    from benchmarks.backups import Bench
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--seconds", type=float, default=3600, help="how long is written: 3600 for the figure that the documentation quotes"
@@ -127,6 +126,5 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     json.dump(main(), sys.stdout, indent=1)
     sys.stdout.write("\n")

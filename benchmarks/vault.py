@@ -18,8 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from machine import facts, percentile
-
+from benchmarks.machine import facts, percentile
 from homeport.deploys.audit import AuditLog, Caller
 from homeport.deploys.secrets import SecretBook
 from homeport.deploys.vault import VaultCare

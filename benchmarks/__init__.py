@@ -1,0 +1,1 @@
+"""Measurements of whole processes; each module prints one JSON document."""
