@@ -143,10 +143,11 @@ def give(folder: Path, uid: int) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a tree that may hold read-only folders; already gone is success."""
+    """Remove a tree that may hold read-only folders; already gone is success. The folder that holds it keeps its mode."""
 
     def unlock(function: Callable[..., object], path: str, _error: object) -> None:
-        os.chmod(Path(path).parent, 0o700)
+        if Path(path) != folder:
+            os.chmod(Path(path).parent, 0o700)
         if function in {os.scandir, os.open, os.rmdir} and Path(path).is_dir() and not Path(path).is_symlink():
             os.chmod(path, 0o700)
             shutil.rmtree(path)

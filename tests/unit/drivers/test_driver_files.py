@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -69,6 +71,27 @@ def test_read_only_folders_can_be_removed(tmp_path: Path) -> None:
     remove_tree(tmp_path / "t")
     remove_tree(tmp_path / "t")
     assert not (tmp_path / "t").exists()
+
+
+def test_removing_a_tree_leaves_the_folder_above_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When somebody still writes into the tree, its last step fails once; the folder that holds it stays open to others all the same."""
+    above = tmp_path / "addon"
+    tree = above / "data.part"
+    tree.mkdir(parents=True)
+    above.chmod(0o711)
+    real, refused = os.rmdir, []
+
+    def busy(path: str, **more: int) -> None:
+        if not refused:
+            refused.append(path)
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+        real(path, **more)
+
+    monkeypatch.setattr(os, "rmdir", busy)
+    remove_tree(tree)
+    assert refused
+    assert not tree.exists()
+    assert stat.S_IMODE(above.stat().st_mode) == 0o711
 
 
 def test_a_lock_excludes_threads(tmp_path: Path) -> None:

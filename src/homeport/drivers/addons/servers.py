@@ -213,6 +213,14 @@ class Server:
             with self._fenced():
                 (self.folder / "process.json").unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """End what a dead control plane left at work on the data, so that the data can be removed. Raises AddOnInUse."""
+        with self._gate():
+            if self.running() is not None:
+                raise AddOnInUse(self.name, "Its server runs.")
+            with self._fenced():
+                pass
+
     # -- tools -----------------------------------------------------------------------------------------------------
 
     def run(self, command: Command, timeout: float) -> Executed:

@@ -114,7 +114,9 @@ class MariaDBDriver(ServerDriver):
         if data.is_dir():
             return
         part = place.folder / "data.part"
-        remove_tree(part)
+        if part.exists():
+            self._server(place).sweep()
+            remove_tree(part)
         place.make("data.part", record.user)
         argv = (str(self.engine().install), "--no-defaults", f"--datadir={part}", "--auth-root-authentication-method=socket",
                 "--skip-test-db", "--skip-name-resolve", f"--innodb-log-file-size={config.LOG_FILE}")  # fmt: skip

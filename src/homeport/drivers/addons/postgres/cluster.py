@@ -80,7 +80,9 @@ class Cluster:
         if (self.data / "PG_VERSION").exists():
             return
         part = self.data.with_name(f"{self.data.name}.part")
-        remove_tree(part)
+        if part.exists():
+            self.server.sweep()  # an initdb that outlived its control plane writes into it still
+            remove_tree(part)
         self.place.make(part.name, self.record.user)
         done = self.tool(
             ["initdb", "-D", str(part), "-U", settings.ADMIN, "--auth-local=peer", "--auth-host=reject", "--data-checksums",
