@@ -46,6 +46,8 @@ class ProjectReading(Frozen):
     conflicts: tuple[Conflict, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    dialects: dict[str, str] = {}
+    """By service, the dialect of the file that describes it."""
 
 
 def read_project(tree: SourceTree, *, environment: str = "production", prefer: str = "") -> ProjectReading:
@@ -65,7 +67,10 @@ def read_project(tree: SourceTree, *, environment: str = "production", prefer: s
         warnings += said
     else:
         spec = Spec(name=slug(tree.name))
-    spec = _with_folders(spec, folders)
+    owner = next((reading.dialect for reading in readings if reading.spec.services), "detect")
+    dialects = dict.fromkeys(spec.services, owner)
+    spec, said_by = _with_folders(spec, folders)
+    dialects |= said_by
     if folders and not readings:
         spec, said = _with_the_rest(spec, tree, [folder for folder, _ in folders])
         warnings += said
@@ -89,6 +94,7 @@ def read_project(tree: SourceTree, *, environment: str = "production", prefer: s
         dialect=first.dialect,
         readings=(*readings, *(reading for _, reading in folders)),
         conflicts=tuple(conflicts),
+        dialects={name: dialects.get(name, "detect") for name in wanted.services},
         skipped=(*skipped, *failed, *more),
         warnings=(*warnings, *notes, *kept, *(f"{item.file} was not used: {item.reason}" for item in failed)),
     )
@@ -241,8 +247,10 @@ def _moved_service(service: Service, folder: str) -> Service:
     )
 
 
-def _with_folders(spec: Spec, folders: list[tuple[str, Reading]]) -> Spec:
+def _with_folders(spec: Spec, folders: list[tuple[str, Reading]]) -> tuple[Spec, dict[str, str]]:
+    """The spec with what the folders' files describe, and the dialect of each service that came so."""
     services, addons, groups, routes = dict(spec.services), dict(spec.addons), dict(spec.env_groups), list(spec.routes)
+    dialects: dict[str, str] = {}
     for folder, reading in folders:
         renamed: dict[str, str] = {}
         for name, service in reading.spec.services.items():
@@ -250,8 +258,9 @@ def _with_folders(spec: Spec, folders: list[tuple[str, Reading]]) -> Spec:
             own = own if own not in services else slug(f"{folder}-{name}")
             renamed[name] = own
             services[own] = service
+            dialects[own] = reading.dialect
         addons = {**reading.spec.addons, **addons}
         groups = {**reading.spec.env_groups, **groups}
         routes += [route.model_copy(update={"service": renamed.get(route.service, route.service)}) for route in reading.spec.routes]
     changes = {"services": services, "addons": addons, "env_groups": groups, "routes": tuple(routes)}
-    return spec.model_copy(update=changes) if folders else spec
+    return (spec.model_copy(update=changes) if folders else spec), dialects

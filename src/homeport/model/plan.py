@@ -42,6 +42,8 @@ class Plan(Frozen):
     services: tuple[ServicePlan, ...] = ()
     differences: tuple[Difference, ...] = ()
     warnings: tuple[str, ...] = ()
+    provided: dict[str, tuple[str, ...]] = {}
+    """By service, the names of variables that it gets because the platform its file is for gives them."""
     refusals: tuple[str, ...] = ()
     """Why this cannot be deployed here, one sentence each."""
 

@@ -94,6 +94,8 @@ class Release(Frozen):
     """The release it repeats, when it was made by a rollback."""
     blueprint: str = ""
     """The file the spec was read from."""
+    dialects: dict[str, str] = {}
+    """By service, the dialect its description was read in (`render`, `fly`): it decides which variables its platform's programs expect."""
 
 
 class DeployStatus(StrEnum):
