@@ -2,15 +2,19 @@
 # Install the system's engines that the contract suite runs against. Without root or packages it says so, and their tests are skipped.
 set -uo pipefail
 found() { PATH="$PATH:/usr/sbin:/usr/libexec" command -v "$1" >/dev/null; }
-if found mariadbd; then
-  echo "MariaDB is installed."
+wanted=()
+found mariadbd || wanted+=(mariadb-server)
+found pgbouncer || wanted+=(pgbouncer)
+[ -n "$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)" ] || wanted+=(postgresql)
+if [ ${#wanted[@]} = 0 ]; then
+  echo "MariaDB, PostgreSQL and pgbouncer are installed."
   exit 0
 fi
 if [ "$(id -u)" != 0 ] || ! found apt-get; then
-  echo "MariaDB is not installed, and this account cannot install it (apt-get install mariadb-server): its tests are skipped."
+  echo "This account cannot install what is missing (apt-get install ${wanted[*]}): its tests are skipped."
   exit 0
 fi
-# The package's own server is not wanted: each add-on has one of its own.
+# The packages' own servers are not wanted: each add-on has one of its own.
 policy=/usr/sbin/policy-rc.d
 made=
 if [ ! -e "$policy" ]; then
@@ -18,10 +22,10 @@ if [ ! -e "$policy" ]; then
 fi
 log=$(mktemp)
 export DEBIAN_FRONTEND=noninteractive
-if (apt-get update -q && apt-get install -y -q --no-install-recommends mariadb-server) >"$log" 2>&1; then
-  echo "MariaDB was installed."
+if (apt-get update -q && apt-get install -y -q --no-install-recommends "${wanted[@]}") >"$log" 2>&1; then
+  echo "Installed: ${wanted[*]}."
 else
-  echo "MariaDB could not be installed: its tests are skipped. Last lines:"
+  echo "Not installed: ${wanted[*]}; their tests are skipped. Last lines:"
   tail -5 "$log"
 fi
 [ -z "$made" ] || rm -f "$policy"

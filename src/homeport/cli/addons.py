@@ -83,6 +83,8 @@ def _shown(found: dict[str, Any], *, json: bool) -> None:
         ("detail", found["detail"]),
         ("address", _address(found)),
         ("replicas", ", ".join(found["replicas"])),
+        ("pool", found["pool"]),
+        ("from outside", f"port {found['gate']} of this machine, with sslmode=require" if found["gate"] else ""),
         ("used by", ", ".join(found["consumers"])),
         ("size", show.size(found["size"]) if found["size"] else ""),
         ("memory", show.size(found["memory"]) if found["memory"] else ""),

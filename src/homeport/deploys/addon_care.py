@@ -80,6 +80,8 @@ class AddOnCare:
                 "host": record.host,
                 "port": record.port,
                 "replicas": tuple(f"{record.host}:{port}" for port in record.replica_ports),
+                "pool": f"{record.host}:{record.pool_port}" if record.pool_port else "",
+                "gate": record.gate_port,
                 "size": seen.size,
                 "memory": seen.memory,
                 "connections": seen.connections,

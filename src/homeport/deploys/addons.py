@@ -97,8 +97,8 @@ class AddOnBook:
         key = f"{release.project}-{release.environment}-{name}"
         return self._provisioned.get(key) or self._provision(release, name, release.spec.addons[name])
 
-    def property(self, release: Release, service: str, name: str, wanted: str) -> str | None:
-        """A property of an add-on as one service sees it; None when there is no such add-on or property."""
+    def property(self, release: Release, service: str, name: str, wanted: str, *, direct: bool = False) -> str | None:
+        """A property of an add-on as one service sees it, past its pool when `direct`; None when there is no such add-on or property."""
         found = resolve(release.spec, name)
         if found is None:
             return None
@@ -107,15 +107,20 @@ class AddOnBook:
             return external.property_of(definition.url.value, wanted) if isinstance(definition.url, PlainValue) else None
         provisioned = self.current(release, found)
         credentials = provisioned.credentials.get(service) or provisioned.credentials[""]
-        return _property(credentials, wanted)
+        past = credentials.direct or credentials
+        return past.url if wanted == "direct-url" else _property(past if direct else credentials, wanted)
 
-    def variables(self, release: Release, service: str) -> dict[str, str]:
-        """Conventional variables (`DATABASE_URL`, `REDIS_URL`, `TEMPORAL_ADDRESS`) of add-ons that no other one of the release disputes."""
+    def variables(self, release: Release, service: str, *, direct: bool = False) -> dict[str, str]:
+        """Conventional variables (`DATABASE_URL`, `REDIS_URL`, `TEMPORAL_ADDRESS`) of add-ons that no other one of the release disputes.
+
+        With `direct` they lead past the pool, where there is one.
+        """
         found: dict[str, list[str]] = {}
         for name, definition in release.spec.addons.items():
             if not isinstance(definition, External):
-                credentials = self.current(release, name).credentials
-                for key, value in (credentials.get(service) or credentials[""]).env.items():
+                known = self.current(release, name).credentials
+                credentials = known.get(service) or known[""]
+                for key, value in ((credentials.direct if direct else None) or credentials).env.items():
                     found.setdefault(key, []).append(value)
         return {key: values[0] for key, values in found.items() if len(values) == 1}
 
@@ -212,6 +217,7 @@ def _property(credentials: Credentials, wanted: str) -> str | None:
         "url": credentials.url,
         "private-url": credentials.url,
         "public-url": credentials.url,
+        "pooled-url": credentials.url,
         "host": credentials.host,
         "port": str(credentials.port),
         "user": credentials.user,

@@ -57,7 +57,7 @@ def url_value(name: str, addon: External) -> EnvValue:
 
 def property_of(url: str, wanted: str) -> str | None:
     """A property of an address; None when the address does not say it."""
-    if wanted in ("url", "private-url", "public-url"):
+    if wanted in ("url", "private-url", "public-url", "pooled-url", "direct-url"):
         return url
     try:
         split = urlsplit(url)

@@ -21,7 +21,7 @@ def run_command(platform: Platform, release: Release, service: str, command: tup
         why = f"{release.project} has no service {service!r}." if service else f"{release.project} has no service that runs programs."
         raise ProjectNotFound(what="Nothing was run.", why=why, fix="See `homeport status`.")
     id = f"{release.project}-{release.environment}-{name}-run-{secrets.token_hex(4)}"
-    env = platform.environment_of(release, name)
+    env = platform.environment_of(release, name, direct=True)
     mask = masker_of(platform, release, name)
     platform.event("run", f"{actor} ran a command in {name}: {mask(command[0])}.", release, actor=actor, subject=name)
     platform.start(platform.place(release, name, id, env, command=command))

@@ -169,14 +169,17 @@ class Platform:
             stop_signal=definition.stop_signal or "SIGTERM",
         )
 
-    def environment_of(self, release: Release, service: str) -> dict[str, str]:
-        """The variables of a service: discovery and add-ons below the toolchain's, those below the configuration."""
+    def environment_of(self, release: Release, service: str, *, direct: bool = False) -> dict[str, str]:
+        """The variables of a service: discovery and add-ons below the toolchain's, those below the configuration.
+
+        With `direct` databases are reached past their pools: what changes a schema needs a session of its own.
+        """
         around = Surroundings(
             service=lambda name, wanted: self._service_property(release, name, wanted),
-            addon=lambda name, wanted: self.addons.property(release, service, name, wanted),
+            addon=lambda name, wanted: self.addons.property(release, service, name, wanted, direct=direct),
         )
         config = environment_of(release, service, self.secrets, around)
-        found = {**self._discovery(release, service), **self.addons.variables(release, service)}
+        found = {**self._discovery(release, service), **self.addons.variables(release, service, direct=direct)}
         return {**found, **release.artifacts[service].env, **config}
 
     def mounts(self, release: Release, service: Service) -> tuple[Mount, ...]:

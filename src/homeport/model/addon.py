@@ -19,6 +19,17 @@ class IpRule(Frozen):
     """What it is for."""
 
 
+class Pooling(Frozen):
+    """A pool of connections in front of a database (pgbouncer)."""
+
+    mode: Literal["transaction", "session"] = "transaction"
+    """When a connection goes back to the pool: after each transaction, or when its client goes."""
+    size: int = Field(default=20, ge=1, le=500)
+    """Most connections that the pool holds to the server."""
+    clients: int = Field(default=1000, ge=1, le=20_000)
+    """Most clients at once; those beyond `size` wait their turn."""
+
+
 class AddOnBase(Frozen):
     """What every add-on has."""
 
@@ -47,7 +58,7 @@ class AddOnBase(Frozen):
     region: str = ""
     """Region the file asks for."""
     ip_allow_list: tuple[IpRule, ...] | None = None
-    """Networks allowed from outside; None means local only, an empty list the same."""
+    """Networks allowed from outside, with TLS; None means local only, an empty list the same."""
     image: str = ""
     """The container image that the file named, kept so that it can be written back."""
     command: tuple[str, ...] | str | None = None
@@ -74,8 +85,8 @@ class Postgres(AddOnBase):
     """Only when the file fixes one; otherwise generated."""
     extensions_wanted: tuple[str, ...] = ()
     """Extensions that must be there, such as `vector`."""
-    pooling: bool = False
-    """Connect through a pooler."""
+    pooling: bool | Pooling = False
+    """Connect services through a pool: `true`, or how. Migrations and release commands connect directly."""
     insights: bool | None = None
     """Collect slow queries."""
 

@@ -9,7 +9,9 @@ from pydantic import BeforeValidator, Field, model_serializer
 from homeport.model.base import Frozen, Name
 
 ServiceProperty = Literal["host", "port", "hostport", "url", "public-url", "public-host"]
-AddOnProperty = Literal["url", "host", "port", "user", "password", "database", "hostport", "private-url", "public-url"]
+AddOnProperty = Literal[
+    "url", "host", "port", "user", "password", "database", "hostport", "private-url", "public-url", "pooled-url", "direct-url"
+]
 
 
 class PlainValue(Frozen):

@@ -256,6 +256,10 @@ class AddOnView(Frozen):
     host: str = ""
     port: int = 0
     replicas: tuple[str, ...] = ()
+    pool: str = ""
+    """`host:port` of its connection pool."""
+    gate: int = 0
+    """Port that its allowed networks reach it by, with TLS; 0 when there is none."""
     size: int = 0
     """Bytes on disk."""
     memory: int = 0

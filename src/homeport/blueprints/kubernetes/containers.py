@@ -13,7 +13,7 @@ from homeport.model.addon import AddOnBase
 from homeport.model.env import EnvValue, FromAddOn, FromGroup, PlainValue, SecretValue, Template
 from homeport.model.service import HealthCheck
 
-_ADDON_KEYS = frozenset({"url", "host", "port", "user", "password", "database", "hostport", "private-url", "public-url"})
+_ADDON_KEYS = frozenset({"url", "host", "port", "user", "password", "database", "hostport", "private-url", "public-url", "pooled-url", "direct-url"})
 _PULL = {"Always": "always", "IfNotPresent": "missing", "Never": "never"}
 PLACED = "decides where in a cluster a pod runs"
 

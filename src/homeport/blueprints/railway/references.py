@@ -181,7 +181,10 @@ def lift(command: str, service: str) -> tuple[str, Env]:
 
 
 _NAMES: dict[str, dict[str, str]] = {
-    "postgres": {"url": "DATABASE_URL", "private-url": "DATABASE_URL", "public-url": "DATABASE_PUBLIC_URL", "prefix": "PG"},
+    "postgres": {
+        **dict.fromkeys(("url", "private-url", "pooled-url", "direct-url"), "DATABASE_URL"), "public-url": "DATABASE_PUBLIC_URL",
+        "prefix": "PG",
+    },
     "redis": {"url": "REDIS_URL", "private-url": "REDIS_URL", "public-url": "REDIS_PUBLIC_URL", "prefix": "REDIS"},
     "mariadb": {"url": "MYSQL_URL", "private-url": "MYSQL_URL", "public-url": "MYSQL_PUBLIC_URL", "prefix": "MYSQL"},
     "external": {"url": "MONGO_URL", "private-url": "MONGO_URL", "public-url": "MONGO_PUBLIC_URL", "prefix": "MONGO"},

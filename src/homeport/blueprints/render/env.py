@@ -16,7 +16,7 @@ from homeport.model.service import Service
 
 ADDON_PROPERTIES = {
     "connectionString": "url",
-    "connectionPoolString": "url",
+    "connectionPoolString": "pooled-url",
     "internalConnectionString": "private-url",
     "externalConnectionString": "public-url",
     "host": "host",

@@ -53,6 +53,8 @@ class Credentials(Frozen):
     url: str = Field(default="", repr=False)
     env: dict[str, str] = Field(default={}, repr=False)
     """Conventional variables: `DATABASE_URL`, `PGHOST`, …"""
+    direct: Credentials | None = Field(default=None, repr=False)
+    """The same login past the pool, where there is one: for migrations, and whatever else needs a session of its own."""
 
 
 class Provisioned(Frozen):
@@ -70,6 +72,10 @@ class Provisioned(Frozen):
     """By consumer; the owner's own under the empty name."""
     replicas: tuple[str, ...] = ()
     """`host:port` of each read replica; credentials are those of the primary."""
+    pool: str = ""
+    """`host:port` of the pool, when there is one."""
+    gate: int = 0
+    """Port of all the machine's addresses that allowed networks reach it by; 0 when none are."""
     notes: tuple[str, ...] = ()
 
 

@@ -53,6 +53,18 @@ class Record(Frozen):
     """Ports of further interfaces of the same server."""
     slots: dict[str, str] = {}
     """By consumer, which of its two logins is the newer: `a` or `b`."""
+    streamed: bool = False
+    """Whether a receiver takes its log as it is written."""
+    pool_port: int = 0
+    """Port of its connection pool, on `host`; 0 without one."""
+    gate_port: int = 0
+    """Port on all addresses of the machine that allowed networks reach it by; 0 without."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Every port that is its own."""
+        found = (self.port, *self.replica_ports, *self.extra_ports, self.pool_port, self.gate_port)
+        return tuple(number for number in found if number)
 
 
 class Place:
@@ -147,8 +159,13 @@ def forget_account(home: Path, slug: str) -> None:
     addons = home / "addons"
     with locked(addons / ".accounts.lock"):
         known = _accounts(addons)
-        if known.pop(slug, None) is not None:
+        if [name for name in (slug, door(slug)) if known.pop(name, None) is not None]:
             write_atomic(addons / "accounts.json", json.dumps(known).encode(), 0o600)
+
+
+def door(slug: str) -> str:
+    """The name under which the account of an add-on's pool and gate is kept: it is not the engine's own."""
+    return f"{slug}/door"
 
 
 def _accounts(addons: Path) -> dict[str, int]:
@@ -163,20 +180,19 @@ def choose_address(home: Path, slug: str, usual: int, *, host: str = "", port: i
 
     Call with `.addresses.lock` held, and write the record before letting go.
     """
-    taken = [
-        (found.host, number)
-        for found in records(home)
-        if found.id.slug != slug
-        for number in (found.port, *found.replica_ports, *found.extra_ports)
-    ]
+    taken = [(found.host, number) for found in records(home) if found.id.slug != slug for number in found.ports]
     host = host or _address(f"{home.resolve()}/{slug}", {address for address, _ in taken})
     if port:
         return host, port
     if (host, usual) not in taken and is_free(host, usual):
         return host, usual
     # Where one address serves all homes of a machine, each begins to look elsewhere: a port of a stopped add-on looks free to others.
-    begin = FIRST_PORT + _digest(f"{home.resolve()}/{slug}") % (LAST_PORT - FIRST_PORT)
-    return host, free_port({number for _, number in taken}, host=host, after=begin, first=FIRST_PORT, last=LAST_PORT)
+    return host, free_port({number for _, number in taken}, host=host, after=begin_at(home, slug), first=FIRST_PORT, last=LAST_PORT)
+
+
+def begin_at(home: Path, slug: str) -> int:
+    """The port behind which an add-on begins to look for a free one."""
+    return FIRST_PORT + _digest(f"{home.resolve()}/{slug}") % (LAST_PORT - FIRST_PORT)
 
 
 def _digest(name: str) -> int:

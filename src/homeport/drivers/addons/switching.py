@@ -83,7 +83,8 @@ def finish(home: Path) -> list[AddOnId]:
 
 def _as(record: Record, into: AddOnId, known: Record | None) -> Record:
     """The restored add-on's record under the name, address and account of the one it replaces."""
-    kept = {"host": known.host, "port": known.port, "user": known.user, "consumers": known.consumers} if known else {}
+    kept = {"host": known.host, "port": known.port, "user": known.user, "consumers": known.consumers,
+            "pool_port": known.pool_port, "gate_port": known.gate_port} if known else {}  # fmt: skip
     return record.model_copy(update={"id": into, "wanted": "stopped", **kept})
 
 

@@ -22,7 +22,7 @@ COPY_TIMEOUT = 6 * 3600.0
 def ports(home: Path, record: Record, wanted: int) -> tuple[int, ...]:
     """Ports of so many replicas: those they have, and free ones for new ones. Call with `.addresses.lock` held."""
     kept = record.replica_ports[:wanted]
-    taken = {number for found in records(home) for number in (found.port, *found.replica_ports)}
+    taken = {number for found in records(home) for number in found.ports}
     for _ in range(wanted - len(kept)):
         port = free_port(taken | set(kept), host=record.host, first=FIRST_PORT, last=LAST_PORT)
         kept = (*kept, port)

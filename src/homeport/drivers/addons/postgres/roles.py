@@ -134,6 +134,14 @@ def verifier(admin: Admin, role: str) -> str:
     return str(row[0]) if row and row[0] else ""
 
 
+def verifiers(admin: Admin) -> list[tuple[str, str]]:
+    """Every login that has a password, with its verifier; the superuser is none of them."""
+    rows = admin.execute(
+        "SELECT rolname, rolpassword FROM pg_authid WHERE rolcanlogin AND NOT rolsuper AND rolpassword LIKE 'SCRAM-SHA-256$%' ORDER BY 1"
+    )
+    return [(str(name), str(password)) for name, password in rows]
+
+
 def matches(known: str, password: str) -> bool:
     """Whether a SCRAM verifier is of this password (RFC 5802, section 3)."""
     found = re.fullmatch(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)", known)
