@@ -44,13 +44,14 @@ def _variables(app: FastAPI, control: ControlPlane) -> None:
     views: Views = app.state.views
 
     @app.get(PREFIX + "/env", tags=["env"])
-    def variables(project: str, environment: str, _key: Reader) -> list[VariableView]:
-        """Every variable and where it comes from; values of the vault are not shown."""
-        return views.variables(project, environment)
+    def variables(project: str, environment: str, _key: Reader, told: bool = False) -> list[VariableView]:
+        """Every variable and where it comes from; values of the vault are not shown. With `told` also those that nobody names: of
+        add-ons, of other services, and those that the platform of the project's file gives."""
+        return views.variables(project, environment) + (views.told(project, environment) if told else [])
 
     @app.post(PREFIX + "/env", tags=["env"])
-    def set_variables(project: str, environment: str, body: EnvBody, key: SecretKeeper) -> EnvResult:
-        """Set and unset variables. They take effect with the next deploy."""
+    def set_variables(project: Name, environment: Name, body: EnvBody, key: SecretKeeper) -> EnvResult:
+        """Set and unset variables, all or none. They take effect with the next deploy."""
         return _change(control, project, environment, body, key)
 
     @app.get(PREFIX + "/env/{key}", tags=["env"])

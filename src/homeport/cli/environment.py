@@ -35,12 +35,18 @@ def register(app: typer.Typer) -> None:
     app.add_typer(env, name="env")
 
 
-def list_(context: typer.Context, project: Project = None, environment: Environment = "production", json: Json = False) -> None:
+def list_(
+    context: typer.Context,
+    project: Project = None,
+    environment: Environment = "production",
+    every: Annotated[bool, typer.Option("--all", help="Also those that nobody names: of add-ons, other services, the platform.")] = False,
+    json: Json = False,
+) -> None:
     if context.invoked_subcommand is not None:
         return None
     client = Client()
-    name, environment = find_project(client, project, environment)
-    found = client.get(f"{path_of(name, environment)}/env")
+    name, environment = find_project(client, project, environment, undeployed=True)
+    found = client.get(f"{path_of(name, environment)}/env", told=every)
     if json:
         return show.as_json(found)
     rows = [

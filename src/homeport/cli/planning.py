@@ -6,6 +6,7 @@ from typing import Any
 
 from homeport.blueprints.discover import ProjectReading
 from homeport.blueprints.explain import FileReport, Keys, keys_of, report_of
+from homeport.blueprints.registry import DIALECTS
 from homeport.cli import show
 from homeport.model.reading import Fate
 
@@ -56,6 +57,7 @@ def show_plan(reading: ProjectReading, compared: dict[str, Any] | None, *, every
         show.line()
         show.table(("PIPELINE", "FILE", "JOBS"), [(p.name, p.file, ", ".join(j.name for j in p.jobs)) for p in spec.pipelines])
     _differences(compared)
+    _provided(reading, compared)
     for conflict in reading.conflicts:
         show.line(f"conflict: {conflict}")
     for warning in (*reading.warnings, *(compared or {}).get("warnings", ())):
@@ -78,6 +80,18 @@ def _differences(compared: dict[str, Any] | None) -> None:
         values = f": {one['before']} -> {one['after']}" if one["kind"] == "change" and (one["before"] or one["after"]) else ""
         mark = "  ! needs --yes: " + one["reason"] if one["destructive"] else ""
         show.line(f"  {signs[one['kind']]} {one['section']} {one['name']}{values}{mark}")
+
+
+def _provided(reading: ProjectReading, compared: dict[str, Any] | None) -> None:
+    """Which variables services get because the platform of their file gives them; services that get the same share a line."""
+    groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for name, keys in ((compared or {}).get("provided") or {}).items():
+        groups.setdefault((reading.dialects.get(name, ""), tuple(keys)), []).append(name)
+    for (dialect, keys), names in groups.items():
+        more = f" and {len(keys) - FEW} more" if len(keys) > FEW else ""
+        verb = "gets" if len(names) == 1 else "get"
+        platform = DIALECTS[dialect].title.partition(" (")[0]
+        show.line(f"variables: {', '.join(names)} {verb} {', '.join(keys[:FEW])}{more}, as on {platform} (`homeport env --all` lists them)")
 
 
 def _keys(reading: ProjectReading, every_key: bool) -> None:

@@ -53,7 +53,7 @@ def _id(release: Release, service: str, key: str) -> str:
 
 def _attempt(platform: Platform, release: Release, service: str, hook: Hook, id: str, limit: timedelta) -> tuple[Exit | None, list[str]]:
     env = platform.environment_of(release, service, direct=True)
-    platform.start(platform.place(release, service, id, env, command=hook.command).model_copy(update={"once": True}))
+    platform.start(platform.place(release, service, id, env, command=hook.command, once="release").model_copy(update={"once": True}))
     ended = platform.runtime.wait(id, limit)
     if ended is None:
         platform.runtime.stop(id)

@@ -170,6 +170,8 @@ class Surroundings:
     """`(service, property)` to text."""
     addon: Callable[[str, str], str | None]
     """`(add-on, property)` to text."""
+    provided: Callable[[str, str], str | None] = lambda _service, _key: None
+    """`(service, variable)` to what the service's platform gives it by itself."""
 
 
 def environment_of(release: Release, service: str, book: SecretBook, around: Surroundings) -> dict[str, str]:
@@ -243,7 +245,9 @@ class _Resolver:
         for entry, _ in _vault_entries(self.release.spec, service, key, value):
             if (pinned := pins.get(entry)) is not None:
                 return self.book.open(self.release.project, self.release.environment, pinned)
-        return value.default if isinstance(value, SecretValue | HostValue) else None
+        if isinstance(value, HostValue):
+            return self.around.provided(service, value.name) or value.default
+        return value.default if isinstance(value, SecretValue) else None
 
     def _from_service(self, service: str, key: str, value: FromService, depth: int) -> str | None:
         spec = self.release.spec
@@ -258,7 +262,10 @@ class _Resolver:
             if pinned is not None:
                 return self.book.open(self.release.project, self.release.environment, pinned)
             if inner is None:
-                raise _broken(service, key, f"there is no variable {value.variable!r} of a service {value.service!r}")
+                told = self.around.provided(target, value.variable) if target else None
+                if told is None:
+                    raise _broken(service, key, f"there is no variable {value.variable!r} of a service {value.service!r}")
+                return told
             return self.value(target, value.variable, inner, depth + 1)
         found = self.around.service(target or value.service, value.property or "hostport") if target else None
         if found is None and value.service in spec.addons:

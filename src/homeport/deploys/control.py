@@ -18,6 +18,7 @@ from homeport.deploys.envfiles import fold_env_files
 from homeport.deploys.guard import guarded
 from homeport.deploys.plan import instances_of, make_plan
 from homeport.deploys.platform import Platform, needs_process
+from homeport.deploys.provided import told_names
 from homeport.deploys.references import referring, with_references
 from homeport.deploys.request import DeployRequest
 from homeport.deploys.retention import forget_logs
@@ -214,7 +215,8 @@ class ControlPlane:
         """What a deploy of a folder would do. Changes nothing. Raises FolderUnusable, BlueprintInvalid."""
         project = self.identify(folder, prefer)
         tree = FolderTree(Path(folder), name=project)
-        read = read_project(tree, environment=environment, prefer=prefer).spec.model_copy(update={"name": project})
+        reading = read_project(tree, environment=environment, prefer=prefer)
+        read = reading.spec.model_copy(update={"name": project})
         spec = with_references(fold_env_files(read, tree), referring(self.platform.secrets, project, environment))
         row = self.platform.store.environments.get(project, environment)
         live = self.platform.live_release(project, environment)
@@ -228,6 +230,8 @@ class ControlPlane:
             scale=row.scale if row else {},
             profiles=frozenset(profiles),
         )
+        told = told_names(spec, environment, reading.dialects, self.platform.settings.edge_port)
+        plan = plan.model_copy(update={"provided": told})
         running = [p.service for p in plan.services if p.action not in ("skip", "stop") and p.kind != "static"]
         return guarded(plan, live, spec, preview(spec, running, self.platform.secrets, project, environment).by_service)
 

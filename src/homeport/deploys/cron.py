@@ -111,7 +111,9 @@ class Cron:
             for old in earlier:
                 self.platform.runtime.stop(old.id)
         env = self.platform.environment_of(release, service)
-        self.platform.start(self.platform.place(release, service, id, env, command=definition.command).model_copy(update={"once": True}))
+        self.platform.start(
+            self.platform.place(release, service, id, env, command=definition.command, once="job").model_copy(update={"once": True})
+        )
         self._follow(run, definition.timeout or JOB_TIME)
         return run
 

@@ -34,6 +34,8 @@ class Draft(Frozen):
     warnings: tuple[str, ...] = ()
     revision: Revision
     folder: str
+    dialects: dict[str, str] = {}
+    """By service, the dialect its description was read in."""
 
 
 def draft_release(platform: Platform, request: DeployRequest, revision: Revision, folder: Path) -> Draft:
@@ -69,6 +71,7 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
         warnings=reading.warnings,
         revision=revision,
         folder=str(folder),
+        dialects=reading.dialects,
     )
 
 

@@ -24,7 +24,7 @@ def run_command(platform: Platform, release: Release, service: str, command: tup
     env = platform.environment_of(release, name, direct=True)
     mask = masker_of(platform, release, name)
     platform.event("run", f"{actor} ran a command in {name}: {mask(command[0])}.", release, actor=actor, subject=name)
-    platform.start(platform.place(release, name, id, env, command=command))
+    platform.start(platform.place(release, name, id, env, command=command, once="run"))
     return _output(platform, id, mask)
 
 

@@ -23,6 +23,7 @@ from homeport.deploys.outside import OutsideStores
 from homeport.deploys.plan import instances_of, strategy_of
 from homeport.deploys.ports import at_port
 from homeport.deploys.progress import ProgressLogs
+from homeport.deploys.provided import facts_of_run, platform_name, provided
 from homeport.deploys.routes import Live, host_of, hosts_of, make_table
 from homeport.deploys.secrets import SecretBook
 from homeport.deploys.vault import VaultCare
@@ -144,8 +145,9 @@ class Platform:
         command: tuple[str, ...] | str,
         port: int = 0,
         ordinal: int = 0,
+        once: str = "",
     ) -> Placement:
-        """A placement of any command in a service's surroundings: an instance, a cron run, a one-off."""
+        """A placement of any command in a service's surroundings: an instance; `once` tells a `release`, a `run` or a `job`."""
         definition = release.spec.services[service]
         artifact = release.artifacts[service]
         return Placement(
@@ -158,7 +160,7 @@ class Platform:
             generation=time.time_ns() // 1_000_000,
             artifact=artifact,
             command=at_port(_with_entrypoint(definition, command or artifact.command), getattr(definition, "port", None), port),
-            env=env,
+            env={**self.provided(release, service, instance=id, ordinal=ordinal, once=once), **env},
             host="127.0.0.1" if port else "",
             port=port,
             resources=definition.resources,
@@ -177,10 +179,27 @@ class Platform:
         around = Surroundings(
             service=lambda name, wanted: self._service_property(release, name, wanted),
             addon=lambda name, wanted: self.addons.property(release, service, name, wanted, direct=direct),
+            provided=lambda name, key: self.provided(release, name).get(key),
         )
         config = environment_of(release, service, self.secrets, around)
         found = {**self._discovery(release, service), **self.addons.variables(release, service, direct=direct)}
         return {**found, **release.artifacts[service].env, **config}
+
+    def told(self, release: Release, service: str) -> list[tuple[str, str, dict[str, str]]]:
+        """What a service is told that nobody names, strongest first: `add-on`, `service` or `platform`, a note, and the variables."""
+        platform = platform_name(release.dialects.get(service, ""))
+        return [
+            ("add-on", "of the only add-on that has it", self.addons.variables(release, service)),
+            ("service", "of another service of the project", self._discovery(release, service)),
+            ("platform", f"as {platform} gives it" if platform else "", self.provided(release, service)),
+        ]
+
+    def provided(self, release: Release, service: str, *, instance: str = "", ordinal: int = 0, once: str = "") -> dict[str, str]:
+        """The variables that the platform a service's file is for gives its processes."""
+        private = (self._service_property(release, service, "host") or "") if service in self.forwards(release) else ""
+        port = self.settings.edge_port
+        facts = facts_of_run(release, service, port, private_host=private, instance=instance, ordinal=ordinal, once=once)
+        return provided(release.dialects.get(service, ""), facts, "run")
 
     def mounts(self, release: Release, service: Service) -> tuple[Mount, ...]:
         """The service's disks with their folders, made and owned."""

@@ -21,6 +21,7 @@ from homeport.deploys.holding import Holding
 from homeport.deploys.masking import masked
 from homeport.deploys.platform import Platform, active_services
 from homeport.deploys.proof import Proof
+from homeport.deploys.provided import build_variables
 from homeport.deploys.request import DeployRequest
 from homeport.deploys.routes import DRAIN
 from homeport.deploys.sources import source_for
@@ -122,6 +123,9 @@ class Deploy:
         env |= {k: v.value for k, v in service.build.env.items() if isinstance(v, PlainValue)}
         secrets = build_secrets(self.platform.secrets, service, name, self.request.project, self.request.environment)
         env |= secrets
+        told, about = build_variables(
+            draft.spec, self.request.environment, name, draft.revision, draft.dialects.get(name, ""), self.platform.settings.edge_port
+        )
         request = BuildRequest(
             project=self.request.project,
             environment=self.request.environment,
@@ -130,6 +134,8 @@ class Deploy:
             source=Path(draft.folder),
             source_digest=draft.revision.digest,
             env=env,
+            provided=told,
+            revision=about,
             user=self.platform.account(self.request.project, self.request.environment),
             limits=BuildLimits(time=self.platform.settings.build_time),
         )
@@ -166,6 +172,7 @@ class Deploy:
                     created_at=datetime.now(UTC),
                     created_by=self.request.actor,
                     blueprint=draft.blueprint,
+                    dialects=draft.dialects,
                 )
             )
             return number

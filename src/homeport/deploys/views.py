@@ -222,10 +222,26 @@ class Views:
                 found.append(_variable(scope or "*", key, _origin(row), row, None))
         return found
 
+    def told(self, project: str, environment: str) -> list[VariableView]:
+        """Variables that services get without anybody's naming them: from add-ons, of each other, and as their platform gives them."""
+        self.row(project, environment)
+        release = self.platform.live_release(project, environment)
+        found: list[VariableView] = []
+        for name in active_services(release) if release else []:
+            assert release is not None  # noqa: S101
+            if isinstance(release.spec.services[name], StaticService):
+                continue
+            named = {*layers(release.spec, release.spec.services[name], release.secrets.get(name, {}))}
+            for origin, note, values in self.platform.told(release, name):
+                shown = {key: None if origin.startswith("add-on") else value for key, value in values.items() if key not in named}
+                named |= {*values}
+                found += [_variable(name, key, origin, None, value).model_copy(update={"note": note}) for key, value in shown.items()]
+        return found
+
     def reveal(self, project: str, environment: str, key: str, service: str, *, by: Caller) -> VariableView:
         """One value in the clear; who looked is written down first. Raises ProjectNotFound, AuditUnavailable."""
-        self.row(project, environment)
-        entry = f"{service}/{key}" if service else key
+        self._with_values(project, environment)
+        entry = self._entry(project, environment, key, service)
         value = self.platform.secrets.disclose(project, environment, entry, by=by)
         self.platform.event("env.revealed", f"{by.name} looked at {entry}.", (project, environment), actor=by.name, subject=entry)
         if value is None:

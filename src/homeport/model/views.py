@@ -97,7 +97,8 @@ class VariableView(Frozen):
     service: str
     key: str
     origin: str
-    """`file`, `group <name>`, `generated`, `external`, `set`, `reference` or `missing`."""
+    """`file`, `group <name>`, `generated`, `external`, `set`, `reference` or `missing`; of those that nobody names, `add-on`, `service` or
+    `platform`."""
     version: int = 0
     set_by: str = ""
     set_at: datetime | None = None

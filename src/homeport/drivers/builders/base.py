@@ -33,6 +33,10 @@ class BuildRequest(Frozen):
     source_digest: str
     env: dict[str, str] = {}
     """Variables the file gives the build. Secrets come only when the build asks for them by name."""
+    provided: dict[str, str] = {}
+    """Variables that the platform the file is for gives builds; those of `env` win. Installs that are shared do not get them."""
+    revision: dict[str, str] = {}
+    """The same about the revision (its commit, its branch): another commit with the same files is not another build."""
     user: int | None = None
     """uid the build runs as, when Homeport is root."""
     limits: BuildLimits

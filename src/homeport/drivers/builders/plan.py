@@ -193,6 +193,8 @@ class Planner:
             "env": {name: hashlib.sha256(value.encode()).hexdigest() for name, value in request.env.items()},
             "user": request.user,
         }
+        if request.provided:
+            material["provided"] = {name: hashlib.sha256(value.encode()).hexdigest() for name, value in request.provided.items()}
         return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()
 
 

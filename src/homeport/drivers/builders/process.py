@@ -241,7 +241,8 @@ class ProcessBuilder:
                 folder = here / step.folder
                 if not folder.is_dir():
                     raise StepFailed(step.folder, f"the folder {step.folder} does not exist", runner.lines.tail)
-                env = tools.environment({**plan.recipe.env, **request.env}, folder, own or venv)
+                given = {**request.revision, **request.provided, **plan.recipe.env, **request.env}
+                env = tools.environment(given, folder, own or venv)
                 if isinstance(step, Command):
                     if own is not None:
                         self._make_venv(own, tools, runner, here, env)
