@@ -20,7 +20,8 @@ import psycopg
 from homeport.backups import recovering, wal
 from homeport.backups.drills import drill
 from homeport.backups.keeper import SHIP_EVERY
-from homeport.backups.restoring import Moment, choose, materialise, restore_in_place
+from homeport.backups.manifest import Moment
+from homeport.backups.restoring import choose, materialise, restore_in_place
 from homeport.backups.room import Room
 from homeport.backups.taking import take_addon
 from homeport.drivers.addons import switching

@@ -23,7 +23,8 @@ import psycopg
 from benchmarks.backups import Bench
 from homeport.backups import wal
 from homeport.backups.keeper import SHIP_EVERY
-from homeport.backups.restoring import Moment, choose, materialise
+from homeport.backups.manifest import Moment
+from homeport.backups.restoring import choose, materialise
 from homeport.backups.room import Room
 from homeport.backups.taking import take_addon
 from homeport.drivers.addons import switching

@@ -14,8 +14,9 @@ from homeport.backups.errors import BackupMissing
 from homeport.backups.forks import Forked, fork
 from homeport.backups.guard import DiskReport
 from homeport.backups.keeper import Due, Keeper
-from homeport.backups.manifest import Proof
-from homeport.backups.restoring import Moment, Restored, choose_among
+from homeport.backups.kinds import COPIERS, copier_of
+from homeport.backups.manifest import Moment, Proof
+from homeport.backups.restoring import Restored, choose_among
 from homeport.backups.room import Policy
 from homeport.deploys.control import ControlPlane
 from homeport.drivers.addons.base import AddOnId
@@ -57,7 +58,7 @@ class DataRestoreBody(Frozen):
     """What to go back to: a time, a backup, or (neither) the latest there is."""
 
     addon: str = Field(default="", max_length=63)
-    """An add-on or `disks`; empty: every PostgreSQL add-on."""
+    """An add-on or `disks`; empty: every add-on that can go back to any moment (PostgreSQL)."""
     to: AwareDatetime | None = None
     backup: str = Field(default="", max_length=64)
 
@@ -208,11 +209,12 @@ def _restores(app: FastAPI, control: ControlPlane, keeper: Keeper) -> None:
 
 
 def databases(keeper: Keeper, project: str, environment: str) -> list[str]:
-    """PostgreSQL add-ons of an environment. Raises BackupMissing when there is none."""
+    """Add-ons of an environment that can go back to any moment. Raises BackupMissing when there is none."""
     rows = keeper.room.store.ledger.list("addon", f"{project}/{environment}")
-    found = [str(row.value["addon"]) for row in rows if row.value.get("engine") == "postgres"]
+    found = [str(row.value["addon"]) for row in rows if (kind := str(row.value.get("engine"))) in COPIERS and copier_of(kind).any_moment]
     if not found:
-        raise BackupMissing(f"{environment} of {project} has no PostgreSQL add-on.", "Name what to bring back with `--addon`.")
+        why = f"{environment} of {project} has no add-on that can go back to any moment (PostgreSQL)."
+        raise BackupMissing(why, "Name what to bring back with `--addon`, or a backup.")
     return found
 
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from homeport.backups import disks
 from homeport.backups.errors import NotProven
-from homeport.backups.manifest import Manifest, Proof
-from homeport.backups.restoring import Moment, look, materialise
+from homeport.backups.kinds import copier_of
+from homeport.backups.manifest import DISKS, PLATFORM, Manifest, Moment, Proof
+from homeport.backups.restoring import look, materialise
 from homeport.backups.room import SCRATCH_PROJECT, Room
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.keeping import ServerDriver
@@ -47,22 +48,16 @@ def drill(room: Room, manifest: Manifest) -> Proof:
 
 
 def _try(room: Room, manifest: Manifest) -> dict[str, int]:
-    if manifest.kind == "platform":
+    if manifest.kind == PLATFORM:
         return _platform(room, manifest)
-    if manifest.kind == "disks":
+    if manifest.kind == DISKS:
         return _disks(room, manifest)
-    driver = room.drivers[manifest.kind]
-    assert isinstance(driver, ServerDriver)  # noqa: S101 (all that can be copied are)
-    scratch = room.scratch_id(manifest.addon)
+    driver, scratch = room.server(manifest.kind), room.scratch_id(manifest.addon)
     try:
         materialise(room, manifest, Moment(backup=manifest.id), scratch)
-        count = look(room, manifest, scratch, compare=True)
+        return copier_of(manifest.kind).counted(look(room, manifest, scratch, compare=True))
     finally:
         switching.discard(driver, scratch)
-    if manifest.kind == "redis":
-        return {"keys": count}
-    databases = manifest.fingerprint.databases if manifest.fingerprint else {}
-    return {"tables": sum(len(tables) for tables in databases.values()), "rows": count}
 
 
 def _disks(room: Room, manifest: Manifest) -> dict[str, int]:

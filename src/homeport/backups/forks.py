@@ -7,9 +7,10 @@ import time
 from datetime import UTC, datetime
 
 from homeport.backups.errors import BackupMissing, ForkRefused, stamp
-from homeport.backups.manifest import Manifest
+from homeport.backups.kinds import COPIERS, copier_of
+from homeport.backups.manifest import Manifest, Moment
 from homeport.backups.masking import mask, problems
-from homeport.backups.restoring import Moment, choose_among, look, materialise, reach, restore_disks
+from homeport.backups.restoring import choose_among, look, materialise, reach, restore_disks
 from homeport.backups.room import Room
 from homeport.backups.taking import take_addon
 from homeport.drivers.addons import switching
@@ -82,7 +83,7 @@ def fork(room: Room, project: str, source: str, name: str, moment: Moment, *, ac
                 look(room, manifest, into, compare=False)
                 room.store.ledger.claim("addon", into.slug, f"{project}/{name}", addon=addon, engine=manifest.kind)
             changed = mask([room.postgres.cluster(into) for into in made if chosen[into.name].kind == "postgres"], rules)
-            notes = _disks(room, origin, name, at)
+            notes = [*_copies(chosen), *_disks(room, origin, name, at)]
             number = _record(room, origin, name, actor)
         except BaseException:
             _undo(room, project, name, made)
@@ -109,15 +110,26 @@ def _chosen(room: Room, origin: Release, at: datetime | None) -> dict[str, Manif
     """The backup each add-on begins from; without a time one that can carry it to this moment."""
     found = {}
     for addon, definition in origin.spec.addons.items():
-        if isinstance(definition, External) or definition.kind not in room.drivers:
+        if isinstance(definition, External) or definition.kind not in COPIERS or definition.kind not in room.drivers:
             continue
         id = AddOnId(project=origin.project, environment=origin.environment, name=addon)
+        if not copier_of(definition.kind).here(room, id):
+            continue
         manifests = room.manifests(id.project, id.environment, id.name)
-        if at is None and (not manifests or definition.kind == "redis"):
+        if at is None and not (manifests and copier_of(definition.kind).any_moment):
             found[addon] = take_addon(room, id)
             continue
         reach(room, id)
         found[addon] = choose_among(manifests, at, f"The add-on {addon} of {id.environment}")
+    return found
+
+
+def _copies(chosen: dict[str, Manifest]) -> list[str]:
+    """What does not hold exactly the moment that was asked for."""
+    found = []
+    for addon, manifest in chosen.items():
+        if not copier_of(manifest.kind).any_moment:
+            found.append(f"{addon} holds its copy of {stamp(manifest.taken_at)}: its engine keeps no log of changes")
     return found
 
 

@@ -16,8 +16,9 @@ import psycopg
 from homeport.backups import drills, taking, wal
 from homeport.backups.errors import BackupMissing
 from homeport.backups.guard import DiskReport, Watch, report
-from homeport.backups.manifest import Kind, Manifest, Proof
-from homeport.backups.restoring import Moment, Restored, restore_disks, restore_in_place
+from homeport.backups.kinds import COPIERS, copier_of
+from homeport.backups.manifest import DISKS, PLATFORM, Manifest, Moment, Proof
+from homeport.backups.restoring import Restored, restore_disks, restore_in_place
 from homeport.backups.room import Policy, Room
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnId
@@ -42,7 +43,8 @@ RETRY_AFTER = timedelta(minutes=15)
 class Due(Frozen):
     """What is backed up, and when next."""
 
-    kind: Kind
+    kind: str
+    """Kind of add-on, `disks` or `platform`."""
     project: str = ""
     environment: str = ""
     name: str
@@ -147,9 +149,9 @@ class Keeper:
             self.room.wiring.tell("backup.failed", f"No backup of {due.key.strip('/')}: {why}", due.project, due.environment)
 
     def _take(self, due: Due) -> Manifest | None:
-        if due.kind == "platform":
+        if due.kind == PLATFORM:
             return taking.take_platform(self.room)
-        if due.kind == "disks":
+        if due.kind == DISKS:
             return taking.take_disks(self.room, due.project, due.environment)
         return taking.take_addon(self.room, AddOnId(project=due.project, environment=due.environment, name=due.name))
 
@@ -165,9 +167,9 @@ class Keeper:
             last = rows[0].taken_at if rows else None
             proven = next((row.proven_at for row in rows if row.proven_at is not None), None)
             after = last + every if last is not None else now
-            if kind == "postgres" and rows and not self._carried(Manifest.model_validate_json(rows[0].body)):
+            if kind in COPIERS and rows and not copier_of(kind).continues(self.room, Manifest.model_validate_json(rows[0].body)):
                 after = now
-            if kind == "platform" and last is not None and self._changed_since(last):
+            if kind == PLATFORM and last is not None and self._changed_since(last):
                 after = now
             failed, why = self._failed.get(f"{project}/{environment}/{name}", (None, ""))
             if failed is not None:
@@ -182,21 +184,17 @@ class Keeper:
         recent = self.room.store.events.list(limit=200)
         return any(event.kind in CHANGES and event.at > last for event in recent) or not taking.published(self.room)
 
-    def _carried(self, manifest: Manifest) -> bool:
-        """Whether the WAL that is written now continues a base backup: not after a restore or an upgrade."""
-        return wal.known_era(self.room.home / "addons" / manifest.addon.slug) == manifest.era
-
-    def _subjects(self) -> list[tuple[Kind, str, str, str]]:
+    def _subjects(self) -> list[tuple[str, str, str, str]]:
         kinds = {row.key: str(row.value.get("engine")) for row in self.room.store.ledger.list("addon")}
-        found: list[tuple[Kind, str, str, str]] = []
-        for id in self.room.addons():
-            kind: Kind = "postgres" if kinds[id.slug] == "postgres" else "redis"
-            if kinds[id.slug] in ("postgres", "redis"):
-                found.append((kind, id.project, id.environment, id.name))
+        found = [
+            (kinds[id.slug], id.project, id.environment, id.name)
+            for id in self.room.addons()
+            if kinds[id.slug] in COPIERS and copier_of(kinds[id.slug]).here(self.room, id)
+        ]
         owners = sorted({row.owner for row in self.room.store.ledger.list("volume")})
-        found += [("disks", *owner.split("/")[:2], "disks") for owner in owners]  # type: ignore[misc]
+        found += [(DISKS, *owner.split("/")[:2], "disks") for owner in owners]  # type: ignore[misc]
         if self.room.store.environments.all():
-            found.append(("platform", "", "", "platform"))
+            found.append((PLATFORM, "", "", "platform"))
         return found
 
     def now(self, project: str = "", environment: str = "", name: str = "") -> list[Manifest]:
@@ -326,6 +324,6 @@ def keep(rows: Sequence[BackupRow], policy: Policy) -> set[str]:
 
 def _means(due: Due, project: str, environment: str, name: str) -> bool:
     """Whether somebody who names these means this."""
-    if due.kind == "platform":
+    if due.kind == PLATFORM:
         return name == "platform" or not (project or name)
     return project in ("", due.project) and environment in ("", due.environment) and name in ("", due.name)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
+from homeport.backups.errors import stamp
 from homeport.drivers.addons.base import AddOnId, BackupRef
 from homeport.drivers.storage.parcels import Packed
 from homeport.model.base import Frozen
 
-Kind = Literal["postgres", "redis", "disks", "platform"]
+PLATFORM, DISKS = "platform", "disks"
+"""Kinds of backup that are not of an add-on; every other is named as its kind of add-on is."""
+
+
+class Moment(Frozen):
+    """What to go back to: a time, a backup's own point, or the latest there is."""
+
+    at: datetime | None = None
+    backup: str = ""
+
+    @property
+    def text(self) -> str:
+        return stamp(self.at) if self.at else self.backup or "the latest"
 
 
 class Part(Packed):
@@ -24,6 +37,7 @@ class TablePrint(Frozen):
 
     rows: int
     total: str = ""
+    """Empty when the engine could not say it for the moment of the copy: then it only has to be there."""
 
 
 class Fingerprint(Frozen):
@@ -32,20 +46,30 @@ class Fingerprint(Frozen):
     exact: bool = True
     """False when writes went on between looking and the point: then only reading all of it is compared, not the numbers."""
     databases: dict[str, dict[str, TablePrint]] = {}
-    """By database, by `schema.table`."""
+    """By database, by table (`schema.table` in PostgreSQL); in Valkey by type and, for keys with a life, by the hour it ends."""
     keys: tuple[int, int] | None = None
-    """Valkey: fewest and most keys during the copy."""
+    """Valkey, before contents were compared: fewest and most keys during the copy."""
     files: dict[str, str] = {}
     """Disks: SHA-256 by path; of an SQLite database, over its content."""
     sqlite: dict[str, dict[str, int]] = {}
     """Disks: rows by table of each SQLite database."""
+
+    @property
+    def rows(self) -> int:
+        """Rows, or keys, of all of it."""
+        return sum(table.rows for tables in self.databases.values() for table in tables.values())
+
+    @property
+    def tables(self) -> int:
+        return sum(len(tables) for tables in self.databases.values())
 
 
 class Manifest(Frozen):
     """A backup."""
 
     id: str
-    kind: Kind
+    kind: str
+    """Kind of add-on, `disks` or `platform`."""
     project: str = ""
     environment: str = ""
     name: str = ""

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from homeport.backups.errors import BackupMissing, RecoveryRefused, stamp
-from homeport.backups.manifest import Manifest
+from homeport.backups.manifest import Manifest, Moment
 from homeport.backups.repository import Repository, found_key
-from homeport.backups.restoring import Moment, look, materialise, restore_disks
+from homeport.backups.restoring import look, materialise, restore_disks
 from homeport.backups.room import Room
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnDriver, AddOnId

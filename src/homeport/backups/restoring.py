@@ -7,39 +7,22 @@ import logging
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-import psycopg
-from redis.exceptions import RedisError
-
-from homeport.backups import disks, fingerprints, wal
-from homeport.backups.errors import BackupMissing, NoRoom, NotProven, TimeUnreachable, WalBroken, stamp
-from homeport.backups.manifest import Manifest
+from homeport.backups import disks
+from homeport.backups.errors import BackupMissing, NotProven, TimeUnreachable, stamp
+from homeport.backups.kinds import copier_of
+from homeport.backups.kinds.base import unpacked
+from homeport.backups.manifest import Fingerprint, Manifest, Moment
 from homeport.backups.room import Room
-from homeport.drivers.addons import copies, switching
-from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef
-from homeport.drivers.addons.keeping import ServerDriver
-from homeport.drivers.addons.postgres import PostgresDriver
-from homeport.drivers.addons.postgres.backups import Recovery, Target
+from homeport.drivers.addons import switching
+from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest
+from homeport.drivers.addons.postgres.backups import Recovery
 from homeport.drivers.addons.records import Place
-from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.files import remove_tree
 from homeport.drivers.storage.base import StorageFailed
-from homeport.drivers.storage.parcels import ParcelDamaged
 from homeport.model.base import Frozen
 
 log = logging.getLogger("homeport.backups")
-
-
-class Moment(Frozen):
-    """What to go back to: a time, a backup's own point, or the latest there is."""
-
-    at: datetime | None = None
-    backup: str = ""
-
-    @property
-    def text(self) -> str:
-        return stamp(self.at) if self.at else self.backup or "the latest"
 
 
 class Restored(Frozen):
@@ -48,7 +31,8 @@ class Restored(Frozen):
     project: str
     environment: str
     name: str
-    kind: Literal["postgres", "redis", "disks"]
+    kind: str
+    """Kind of add-on, or `disks`."""
     backup: str
     """The base it began from."""
     at: datetime | None = None
@@ -95,73 +79,25 @@ def materialise(room: Room, manifest: Manifest, moment: Moment, into: AddOnId) -
     if manifest.ref is None:
         raise BackupMissing(f"The backup {manifest.id} is not one of an add-on.")
     room.require(2 * manifest.plain, "Nothing was restored; what runs was not touched.")
-    repository = room.holder(manifest)
+    copier, repository = copier_of(manifest.kind), room.holder(manifest)
     with room.workspace() as folder:
-        base = folder / "base"
-        try:
-            repository.fetch(manifest, base)
-        except OSError as error:
-            raise _no_room(manifest, error) from error
-        if manifest.kind == "redis":
-            room.drivers["redis"].restore(manifest.ref, base, into)
-            return Recovery(state="recovered", latest=manifest.taken_at)
-        segments = folder / "wal"
-        try:
-            repository.fetch_wal(manifest.era, manifest.ref.metadata.get("start_segment", "0" * 24), segments)
-        except OSError as error:
-            raise _no_room(manifest, error) from error
-        return _recover(room, manifest, manifest.ref, base, segments, moment, into)
+        return copier.restore(room, manifest, repository, folder, moment, into)
 
 
-def _recover(room: Room, manifest: Manifest, ref: BackupRef, base: Path, segments: Path, moment: Moment, into: AddOnId) -> Recovery:
-    if moment.at is not None:
-        target = Target(time=moment.at)
-    else:
-        target = Target(name=manifest.point) if moment.backup else Target()
-    recovery = room.postgres.recover(ref, base, segments, target, into, consume=True)
-    if recovery.state == "recovered":
-        return recovery
-    if recovery.state == "past-archive":
-        why = f"{stamp(moment.at) if moment.at else 'The point of the backup'} is past the last archived WAL."
-        raise TimeUnreachable(why=why, latest=recovery.latest or manifest.taken_at)
-    if recovery.state == "before-base":
-        raise TimeUnreachable(why=recovery.why, earliest=manifest.taken_at)
-    if recovery.state == "wal-damaged":
-        raise ParcelDamaged(backup=manifest.id, why=f"The WAL is damaged: {recovery.why}")
-    raise WalBroken(recovery.why)
-
-
-def _no_room(manifest: Manifest, error: OSError) -> Exception:
-    if error.errno in copies.NO_ROOM:
-        return NoRoom(needed=2 * manifest.plain, free=0, what="Nothing was restored; what runs was not touched.")
-    return ParcelDamaged(backup=manifest.id, why=f"It cannot be unpacked: {error.strerror or error}.")
-
-
-def look(room: Room, manifest: Manifest, id: AddOnId, *, compare: bool) -> int:
-    """Read everything in a restored add-on, and with `compare` compare it with what was backed up; how much there was.
+def look(room: Room, manifest: Manifest, id: AddOnId, *, compare: bool) -> Fingerprint:
+    """Read everything in a restored add-on, and with `compare` compare it with what was backed up; what there was.
 
     Raises NotProven.
     """
-    driver = room.drivers[manifest.kind]
-    wanted = manifest.fingerprint
+    copier, wanted = copier_of(manifest.kind), manifest.fingerprint
     try:
-        if isinstance(driver, PostgresDriver):
-            found = fingerprints.of(driver.cluster(id))
-            problem = fingerprints.difference(wanted, found) if compare and wanted else ""
-            count = sum(table.rows for tables in found.databases.values() for table in tables.values())
-        else:
-            assert isinstance(driver, ValkeyDriver)  # noqa: S101 (the kinds there are)
-            count = int(driver.inspect(id).metrics.get("keys", 0))
-            fewest, most = (wanted.keys if wanted and wanted.keys else (0, count)) if compare else (0, count)
-            # Keys with a life may have ended since.
-            problem = "" if count <= most and (count >= fewest or bool(driver.inspect(id).metrics.get("expired_keys"))) else (
-                f"It holds {count} keys instead of {fewest}."
-            )  # fmt: skip
-    except (psycopg.Error, RedisError, OSError) as error:
+        found = copier.read(room, id)
+    except copier.errors as error:
         raise NotProven(backup=manifest.id, why=f"It could not be read to the end: {error}.") from error
+    problem = copier.difference(wanted, found) if compare and wanted else ""
     if problem:
         raise NotProven(backup=manifest.id, why=problem)
-    return count
+    return found
 
 
 def restore_in_place(room: Room, id: AddOnId, moment: Moment) -> Restored:
@@ -170,8 +106,7 @@ def restore_in_place(room: Room, id: AddOnId, moment: Moment) -> Restored:
     Raises what `materialise` and `look` raise; then nothing was touched. AddOnFailed after the switch: the old one runs again.
     """
     began = time.monotonic()
-    driver = room.driver_of(id)
-    assert isinstance(driver, ServerDriver)  # noqa: S101 (all that can be copied are)
+    driver = room.server(room.driver_of(id).kind)
     with room.busy:
         reach(room, id)
         manifest = choose(room, id, moment)
@@ -179,7 +114,7 @@ def restore_in_place(room: Room, id: AddOnId, moment: Moment) -> Restored:
         switching.discard(driver, fresh)
         try:
             recovery = materialise(room, manifest, moment, fresh)
-            rows = look(room, manifest, fresh, compare=bool(moment.backup))
+            rows = look(room, manifest, fresh, compare=bool(moment.backup)).rows
             grave = switching.switch(driver, fresh, id)
         except BaseException:
             switching.discard(driver, fresh)
@@ -190,11 +125,11 @@ def restore_in_place(room: Room, id: AddOnId, moment: Moment) -> Restored:
     if grave is not None:
         room.store.ledger.claim("tombstone", grave.name, id.slug, folder=str(grave))
     notes: tuple[str, ...] = ()
-    if manifest.kind == "redis" and not moment.backup:
+    if not copier_of(manifest.kind).any_moment and not moment.backup:
         notes = (f"It is the copy of {stamp(manifest.taken_at)}: its engine keeps no log of changes.",)
     return Restored(
-        project=id.project, environment=id.environment, name=id.name, kind="postgres" if manifest.kind == "postgres" else "redis",
-        backup=manifest.id, at=recovery.latest or manifest.taken_at, seconds=round(time.monotonic() - began, 3), rows=rows,
+        project=id.project, environment=id.environment, name=id.name, kind=manifest.kind, backup=manifest.id,
+        at=recovery.latest or manifest.taken_at, seconds=round(time.monotonic() - began, 3), rows=rows,
         tombstone=grave.name if grave else "", notes=notes,
     )  # fmt: skip
 
@@ -211,20 +146,21 @@ def _bring_up(room: Room, driver: AddOnDriver, id: AddOnId, grave: Path | None) 
         driver.start(id)
     except BaseException:
         if grave is not None:
-            assert isinstance(driver, ServerDriver)  # noqa: S101 (all that can be copied are)
-            switching.switch_back(driver, id, grave)
+            switching.switch_back(room.server(driver.kind), id, grave)
         raise
 
 
 def reach(room: Room, id: AddOnId) -> None:
     """Make this moment reachable when the add-on still answers; when not, what was shipped is what there is."""
-    if isinstance(room.drivers.get("postgres"), PostgresDriver) and Place(room.home, id).read() is not None:
-        record = Place(room.home, id).get()
-        if record.kind == "postgres":
-            try:
-                wal.advance(room, id)
-            except (psycopg.Error, StorageFailed, OSError) as error:
-                log.warning("%s: its latest changes were not archived: %s", id.slug, error)
+    record = Place(room.home, id).read()
+    if record is None:
+        return
+    copier = copier_of(record.kind)
+    failures: tuple[type[Exception], ...] = (*copier.errors, StorageFailed)
+    try:
+        copier.reach(room, id)
+    except failures as error:
+        log.warning("%s: its latest changes were not archived: %s", id.slug, error)
 
 
 def restore_disks(room: Room, manifest: Manifest, names: dict[str, str]) -> Restored:
@@ -241,7 +177,7 @@ def restore_disks(room: Room, manifest: Manifest, names: dict[str, str]) -> Rest
         try:
             room.holder(manifest).fetch(manifest, copy)
         except OSError as error:
-            raise _no_room(manifest, error) from error
+            raise unpacked(manifest, error) from error
         problem = disks.problems_of(copy, manifest.fingerprint) if manifest.fingerprint else ""
         if problem:
             raise NotProven(backup=manifest.id, why=problem)

@@ -18,6 +18,7 @@ from homeport.backups.errors import BackupMissing, NoRoom
 from homeport.backups.manifest import Manifest, Proof
 from homeport.backups.repository import Repository
 from homeport.drivers.addons.base import AddOnDriver, AddOnId
+from homeport.drivers.addons.keeping import ServerDriver
 from homeport.drivers.addons.postgres import PostgresDriver
 from homeport.drivers.files import remove_tree
 from homeport.drivers.storage.base import Storage, StorageFailed, Target
@@ -111,6 +112,12 @@ class Room:
     def postgres(self) -> PostgresDriver:
         driver = self.drivers["postgres"]
         assert isinstance(driver, PostgresDriver)  # noqa: S101 (wired so)
+        return driver
+
+    def server(self, kind: str) -> ServerDriver:
+        """The driver of a kind of add-on, as one whose folders can be exchanged and thrown away."""
+        driver = self.drivers[kind]
+        assert isinstance(driver, ServerDriver)  # noqa: S101 (all that can be copied are)
         return driver
 
     def targets(self) -> list[Target]:

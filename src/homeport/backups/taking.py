@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from homeport.backups import disks, fingerprints, snapshot, wal
-from homeport.backups.manifest import Fingerprint, Manifest, Part
+from homeport.backups import disks, snapshot
+from homeport.backups.kinds import copier_of
+from homeport.backups.manifest import Manifest, Part
 from homeport.backups.room import Room, new_id
-from homeport.drivers.addons.base import AddOnId, BackupRef
+from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.addons.errors import BackupFailed
-from homeport.drivers.addons.postgres import PostgresDriver
 from homeport.drivers.addons.servers import folder_size
-from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.files import remove_tree, write_atomic
 from homeport.drivers.storage.base import StorageFailed
 from homeport.drivers.storage.parcels import pack_tree
@@ -34,44 +33,18 @@ PART = 128 << 20
 def take_addon(room: Room, id: AddOnId) -> Manifest:
     """Copy one add-on to every target. It serves on. Raises BackupFailed, BackupMissing, NoRoom, StorageFailed."""
     driver = room.driver_of(id)
+    copier = copier_of(driver.kind)
     with room.busy, room.workspace() as folder:
         room.require(2 * driver.inspect(id).size, f"No backup of {id.name} was begun; it runs on unchanged.")
-        if isinstance(driver, PostgresDriver):
-            manifest = _postgres(room, driver, id, folder)
-        elif isinstance(driver, ValkeyDriver):
-            manifest = _valkey(room, driver, id, folder)
-        else:
-            raise BackupFailed(slug=id.slug, why="Add-ons of this kind cannot be copied.")
-        assert manifest.ref is not None  # noqa: S101 (just made)
-        return _send(room, manifest, folder / manifest.ref.id)
-
-
-def _postgres(room: Room, driver: PostgresDriver, id: AddOnId, folder: Path) -> Manifest:
-    cluster = driver.cluster(id)
-    era = wal.era_of(cluster)
-    ref = driver.back_up(id, folder)
-    print_, point = fingerprints.at_point(cluster, ref.id)
-    try:
-        wal.flush(room, id)
-    except StorageFailed as error:  # the same target will refuse the copy, which then waits with the WAL
-        log.warning("%s: %s", id.slug, error.why)
-    return _manifest(room, id, "postgres", ref, print_).model_copy(update={"era": era, "point": point})
-
-
-def _valkey(room: Room, driver: ValkeyDriver, id: AddOnId, folder: Path) -> Manifest:
-    before = int(driver.inspect(id).metrics.get("keys", 0))
-    ref = driver.back_up(id, folder)
-    after = int(driver.inspect(id).metrics.get("keys", 0))
-    return _manifest(room, id, "redis", ref, Fingerprint(exact=before == after, keys=(min(before, after), max(before, after))))
-
-
-def _manifest(room: Room, id: AddOnId, kind: str, ref: BackupRef, print_: Fingerprint) -> Manifest:
-    return Manifest.model_validate(
-        {
-            "id": ref.id, "kind": kind, "project": id.project, "environment": id.environment, "name": id.name, "taken_at": ref.taken_at,
-            "home": str(room.home), "ref": ref, "fingerprint": print_,
-        }
-    )  # fmt: skip
+        try:
+            taken = copier.take(room, id, folder)
+        except copier.errors as error:
+            raise BackupFailed(slug=id.slug, why=f"It could not be read to the end: {error}.") from error
+        manifest = Manifest(
+            id=taken.ref.id, kind=driver.kind, project=id.project, environment=id.environment, name=id.name, taken_at=taken.ref.taken_at,
+            home=str(room.home), ref=taken.ref, fingerprint=taken.fingerprint, era=taken.era, point=taken.point,
+        )  # fmt: skip
+        return _send(room, manifest, folder / manifest.id)
 
 
 def take_disks(room: Room, project: str, environment: str) -> Manifest | None:

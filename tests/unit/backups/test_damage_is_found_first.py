@@ -17,9 +17,9 @@ from rooms import House, house_in, sql
 from homeport.backups import wal
 from homeport.backups.drills import drill
 from homeport.backups.errors import NoRoom, TimeUnreachable, WalBroken
-from homeport.backups.manifest import Manifest
+from homeport.backups.manifest import Manifest, Moment
 from homeport.backups.repository import Repository, found_key
-from homeport.backups.restoring import Moment, materialise, restore_in_place
+from homeport.backups.restoring import materialise, restore_in_place
 from homeport.backups.room import Policy
 from homeport.backups.taking import resume, take_addon
 from homeport.drivers.addons import switching

@@ -7,20 +7,19 @@ import os
 import secrets
 import socket
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import quote
 
 import pymysql
-from pymysql.connections import Connection
-from pymysql.cursors import Cursor
 
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed, UpgradeFailed
 from homeport.drivers.addons.keeping import ServerDriver, plan_memory, socket_host
 from homeport.drivers.addons.mariadb import config, dumps
+from homeport.drivers.addons.mariadb.dumps import Admin
 from homeport.drivers.addons.mariadb.engine import MISSING, Engine, find
 from homeport.drivers.addons.records import Place, Record
 from homeport.drivers.addons.servers import Command, folder_size, keeping_fence, proportional_memory, run_outside
@@ -31,7 +30,7 @@ from homeport.model.env import PlainValue
 ALPHABET = string.ascii_letters + string.digits
 INSTALL_TIMEOUT = 300.0
 UPGRADE_TIMEOUT = 3600.0
-Admin: TypeAlias = "Connection[Cursor]"
+T = TypeVar("T")
 
 
 class MariaDBDriver(ServerDriver):
@@ -243,12 +242,30 @@ class MariaDBDriver(ServerDriver):
 
     def back_up(self, id: AddOnId, target: Path) -> BackupRef:
         """A dump of every database as of one moment. Changes go on meanwhile. Raises AddOnMissing, BackupFailed."""
+        return self._dump(self._place(id), target, lambda _: None)
+
+    def back_up_reading(self, id: AddOnId, target: Path, read: Callable[[Admin], T]) -> tuple[BackupRef, T, bool]:
+        """A dump, what `read` finds in a transaction of the same moment, and whether it was the same.
+
+        Raises AddOnMissing, BackupFailed, pymysql.err.Error.
+        """
         place = self._place(id)
+        with self.admin(place) as holder, self.admin(place) as reader:
+            moment = dumps.SameMoment(holder, reader)
+            try:
+                moment.begin()
+                ref = self._dump(place, target, moment.join)
+            finally:
+                moment.release()
+            return ref, read(reader), moment.exact
+
+    def _dump(self, place: Place, target: Path, begun: Callable[[Callable[[], bool]], None]) -> BackupRef:
         record = place.get()
         with copies.copying(record, target) as (name, part):
             with self.admin(place) as admin:
                 databases = [row for (row,) in _rows(admin, "SHOW DATABASES") if str(row) not in config.SYSTEM_DATABASES]
-            dumps.take(self.engine(), place.folder / "run", self._admin_password(place), databases, part / "dump.sql", id.slug)
+            password = self._admin_password(place)
+            dumps.take(self.engine(), place.folder / "run", password, databases, part / "dump.sql", place.id.slug, begun)
             return copies.finish(record, name, part, (), {"engine": f"mariadb {self.engine().version}"})
 
     def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:

@@ -233,15 +233,15 @@ class ValkeyDriver(ServerDriver):
         return key.read_text()
 
     @contextlib.contextmanager
-    def admin(self, place: Place) -> Iterator[redis.Redis]:
-        """A connection that may do everything, over the socket. Raises redis.exceptions.RedisError."""
+    def admin(self, place: Place, *, decoded: bool = True) -> Iterator[redis.Redis]:
+        """A connection that may do everything, over the socket; not `decoded` it gives bytes. Raises redis.exceptions.RedisError."""
         with socket_host(place.folder / "run") as host:
             client = redis.Redis(
                 unix_socket_path=f"{host}/{config.SOCKET}",
                 username=config.ADMIN,
                 password=self._admin_password(place),
                 socket_timeout=30.0,
-                decode_responses=True,
+                decode_responses=decoded,
                 single_connection_client=True,
                 retry=Retry(NoBackoff(), 0),
             )
