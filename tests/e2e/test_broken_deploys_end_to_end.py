@@ -69,11 +69,12 @@ def test_a_service_that_never_binds(home: Home, app: BenchApp) -> None:
         assert "listen" in error["why"] or "refused" in error["why"] or "port" in error["why"], error
 
 
-def test_a_service_on_the_wrong_port(home: Home, app: BenchApp) -> None:
-    """The sentence names the port it listens on and the one it was given."""
+def test_a_service_on_wrong_ports(home: Home, app: BenchApp) -> None:
+    """When it listens on two ports, none of them the one it was given, the sentence names them."""
     with untouched(home, app):
-        app.web["command"] = f"sh -c 'PORT=19999 exec {app.command}'"
-        assert "19999" in failed(home, app, "release-unwell")["why"]
+        app.web["command"] = f"sh -c 'PORT=19998 {app.command} & PORT=19999 exec {app.command}'"
+        why = failed(home, app, "release-unwell")["why"]
+        assert "19998" in why and "19999" in why and "$PORT" in why
 
 
 def test_a_service_that_answers_500(home: Home, app: BenchApp) -> None:

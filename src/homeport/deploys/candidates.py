@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from homeport.deploys.masking import Masker
+from homeport.deploys.own_ports import seen_port
 from homeport.deploys.platform import Platform, needs_process
 from homeport.deploys.progress import ProgressLog
 from homeport.deploys.secrets import is_internal
@@ -24,6 +26,9 @@ START_DEADLINE = timedelta(seconds=60)
 
 GONE_WITHIN = 60.0
 """Seconds an instance that is being stopped may still take."""
+
+OTHER_PORT = timedelta(seconds=5)
+"""How long an instance has at least to become well on a port of its own, once it was seen to listen there."""
 
 SETTLE = timedelta(milliseconds=500)
 """A worker that is still there after this counts as started."""
@@ -99,16 +104,30 @@ def wait_for_instance(platform: Platform, release: Release, row: InstanceRow) ->
     """Wait until one instance is well, has ended, or its time is over."""
     service = release.spec.services[row.service]
     check = health_of(service)
-    handle = handle_of(platform, row)
     if check.kind == "none" or (check.kind in ("http", "tcp") and not row.port):
         seen = platform.runtime.wait(row.id, SETTLE)
         text = "it runs" if seen is None else f"it ended at once: {seen.sentence()}"
         return Verdict(ok=seen is None, detail=text, seconds=SETTLE.total_seconds(), exit=seen)
+    known = platform.own_ports.of(release.project, release.environment).get(row.service)
+    expected = {port for port in (known, service.port if isinstance(service, Listening) else None) if port}
+    deadline = deadline_of(service)
+    verdict = _wait(platform, row, service, deadline, expected)
+    port = seen_port(verdict, check, service)
+    if port:
+        platform.store.instances.change(row.id, port=port)
+        platform.own_ports.learn(release, row.service, port)
+        left = max(OTHER_PORT, deadline - timedelta(seconds=verdict.seconds))
+        verdict = _wait(platform, replace(row, port=port), service, left)
+    return verdict
+
+
+def _wait(platform: Platform, row: InstanceRow, service: Service, deadline: timedelta, expected: Collection[int] = ()) -> Verdict:
     return prober(platform).wait_until_healthy(
-        at_its_port(check, service, row.port),
-        handle,
+        at_its_port(health_of(service), service, row.port),
+        handle_of(platform, row),
         exited=lambda: platform.runtime.wait(row.id, timedelta(0)),
-        deadline=deadline_of(service),
+        deadline=deadline,
+        expected=expected,
     )
 
 
@@ -120,10 +139,10 @@ def prober(platform: Platform) -> HealthProber:
 
 
 def handle_of(platform: Platform, row: InstanceRow) -> Handle:
-    """The running process of a row; a handle without one when it is gone."""
+    """The running process of a row, with the row's port; a handle without one when it is gone."""
     for seen in platform.runtime.observe():
         if seen.handle.id == row.id:
-            return seen.handle
+            return seen.handle.model_copy(update={"port": row.port})
     return Handle(id=row.id, pid=0, start_time=0, started_at=datetime.now(UTC), host=row.host, port=row.port)
 
 
@@ -163,9 +182,10 @@ def deadline_of(service: Service) -> timedelta:
 def unwell(platform: Platform, release: Release, row: InstanceRow, verdict: Verdict) -> ReleaseUnwell:
     """The error for an instance that did not become well: one sentence of cause, and its own last lines, masked."""
     tail = last_lines(platform, release, row.service, row.id)
+    taken = platform.own_ports.collision(tail)
     return ReleaseUnwell(
         what=f"Release {release.id} was not put live; what served before still serves.",
-        why=f"{row.service}: {verdict.detail.rstrip('.')}.",
+        why=f"{row.service}: {verdict.detail.rstrip('.')}{f'; {taken}' if taken else ''}.",
         fix=f"Read the last lines below, or `homeport logs {row.service} --release {release.id}`; then correct it and deploy again.",
         tail=tail,
     )

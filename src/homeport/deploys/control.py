@@ -12,6 +12,7 @@ from typing import Any
 
 from homeport.blueprints.discover import read_project
 from homeport.blueprints.source import FolderTree
+from homeport.deploys import own_ports
 from homeport.deploys.config import preview
 from homeport.deploys.cron import Cron
 from homeport.deploys.envfiles import fold_env_files
@@ -182,16 +183,21 @@ class ControlPlane:
         release = self.platform.live_release(project, environment)
         if row is None or release is None:
             raise _missing(f"{project} has nothing live in {environment}.")
+        insisting = self.platform.own_ports.of(project, environment)
         for name, count in services.items():
             definition = release.spec.services.get(name)
             if definition is None or not needs_process(definition):
                 raise ScaleInvalid(
                     what="Nothing was changed.", why=f"{name!r} has no instances.", fix="See `homeport ps` for those that have."
                 )
-            if not 0 <= count <= MAX_INSTANCES or (count > 1 and instances_of(name, definition, {name: count}) != count):
-                why = (
-                    f"{name} owns a disk, so it runs once." if 0 <= count <= MAX_INSTANCES else f"{count} is not from 0 to {MAX_INSTANCES}."
-                )
+            if not 0 <= count <= MAX_INSTANCES:
+                why = f"{count} is not from 0 to {MAX_INSTANCES}."
+                raise ScaleInvalid(what="Nothing was changed.", why=why, fix="Choose another number.")
+            if count > 1 and name in insisting:
+                why = f"{name} listens on port {insisting[name]} whatever PORT says, so it runs once on this machine."
+                raise ScaleInvalid(what="Nothing was changed.", why=why, fix="Let it listen on $PORT, deploy, and scale then.")
+            if count > 1 and instances_of(name, definition, {name: count}) != count:
+                why = f"{name} owns a disk, so it runs once."
                 raise ScaleInvalid(what="Nothing was changed.", why=why, fix="Choose another number, or keep the data in an add-on.")
         self.platform.store.environments.change(project, environment, scale={**row.scale, **services})
         text = ", ".join(f"{name}={count}" for name, count in services.items())
@@ -286,7 +292,7 @@ class ControlPlane:
             self.platform.addons.destroy(release)
         for volume in store.ledger.list("volume", f"{project}/{environment}"):
             self._tombstone(volume.key)
-        for kind in ("address", "relay"):
+        for kind in ("address", "relay", own_ports.KIND):
             for row in store.ledger.list(kind, f"{project}/{environment}"):
                 store.ledger.release(kind, row.key)
         for key in [key for key in self.platform.holders if key.startswith(f"{project}/{environment}/")]:

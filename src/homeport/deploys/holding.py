@@ -5,7 +5,7 @@ The edge sends its requests to a relay that accepts and keeps them; once the new
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from homeport.deploys.candidates import start_rows, wait_until_well
@@ -30,18 +30,17 @@ class Holding:
         live = self.platform.live_release(release.project, release.environment)
         if live is None or live.number == release.number:
             return []
+        once = self.platform.own_ports.of(release.project, release.environment)
         return [
             n
             for n in active_services(release)
-            if n in live.spec.services and needs_process(live.spec.services[n]) and self._holds(live, release, n)
+            if n in live.spec.services and needs_process(live.spec.services[n]) and self._holds(live, release, n, once)
         ]
 
     @staticmethod
-    def _holds(live: Release, release: Release, name: str) -> bool:
-        return needs_process(release.spec.services[name]) and "hold" in (
-            strategy_of(live.spec.services[name]),
-            strategy_of(release.spec.services[name]),
-        )
+    def _holds(live: Release, release: Release, name: str, once: Collection[str]) -> bool:
+        old, new = live.spec.services[name], release.spec.services[name]
+        return needs_process(new) and (name in once or "hold" in (strategy_of(old), strategy_of(new)))
 
     def begin(self, release: Release, services: list[str]) -> None:
         """Send requests to relays, let those in flight finish, stop the old instances."""

@@ -20,6 +20,7 @@ from homeport.deploys.audit import AuditLog
 from homeport.deploys.closing import Gate
 from homeport.deploys.config import Surroundings, environment_of
 from homeport.deploys.outside import OutsideStores
+from homeport.deploys.own_ports import OwnPorts
 from homeport.deploys.plan import instances_of, strategy_of
 from homeport.deploys.ports import at_port
 from homeport.deploys.progress import ProgressLogs
@@ -74,6 +75,7 @@ class Platform:
         """Services (`project/environment/service`) whose requests wait at a relay right now."""
         self.holders: dict[str, Holder] = {}
         """Relays by service; made when first needed, kept while the control plane runs."""
+        self.own_ports = OwnPorts(self.store.ledger)
         self.outside = OutsideStores(self.secrets)
         self.vault = VaultCare(self.secrets)
         self.wake: Callable[[], None] = lambda: None
@@ -104,7 +106,9 @@ class Platform:
     def wanted(self, release: Release, row: EnvironmentRow | None) -> dict[str, int]:
         """How many instances of each service a release runs in its environment."""
         scale = row.scale if row else {}
-        return {name: instances_of(name, release.spec.services[name], scale) for name in active_services(release)}
+        found = {name: instances_of(name, release.spec.services[name], scale) for name in active_services(release)}
+        once = self.own_ports.of(release.project, release.environment)
+        return {name: min(count, 1) if name in once else count for name, count in found.items()}
 
     # --- instances --------------------------------------------------------------------------------------------
 
@@ -290,9 +294,10 @@ class Platform:
         """The fixed place where requests wait for each service that may not overlap. The edge always knows it as a last resort."""
         found: dict[str, Target] = {}
         ports = self._ports()
+        once = self.own_ports.of(release.project, release.environment)
         for name in active_services(release):
             service = release.spec.services[name]
-            if isinstance(service, Listening) and strategy_of(service) == "hold":
+            if isinstance(service, Listening) and (strategy_of(service) == "hold" or name in once):
                 owner = f"{release.project}/{release.environment}/{name}"
                 port = self.store.ledger.assign("relay", owner, lambda _: self._free_port(ports))
                 found[name] = Target(host=relay_host(self.home), port=int(port))

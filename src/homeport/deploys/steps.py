@@ -315,10 +315,13 @@ class Deploy:
                 until, warm = datetime.now(UTC) + DRAIN, keep_warm(release)
                 self.store.switch(release.project, release.environment, release.number, retire_at=until, keep_warm=warm)
             self.holding.release(release)
+            self._own_ports_of(release)
             return datetime.now(UTC).isoformat()
 
         self.live_at = datetime.fromisoformat(self._step("switch", "Switching traffic", effect))
         self.switched = True
+        for note in self.platform.own_ports.notes(release.project, release.environment, active_services(release)):
+            self._warn(note)
 
     # --- afterwards -------------------------------------------------------------------------------------------
 
@@ -423,9 +426,16 @@ class Deploy:
                         self.platform.edge.drain(Target(host=one.host, port=one.port), UNDO_DRAIN)
         self.platform.stop_instances(candidates, grace=timedelta(seconds=5))
         self.holding.undo(release)
+        live = self.platform.live_release(release.project, release.environment)
+        if live is not None:
+            self._own_ports_of(live)
         row = self.store.releases.get(release.project, release.environment, release.number)
         if row is not None and row.state == "recorded":
             self.store.releases.mark(release.project, release.environment, release.number, "failed")
+
+    def _own_ports_of(self, live: Release) -> None:
+        rows = self.store.instances.list(live.project, live.environment, number=live.number)
+        self.platform.own_ports.keep_to(live, rows)
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:

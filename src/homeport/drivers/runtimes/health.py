@@ -10,7 +10,7 @@ import io
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from http.client import HTTPException, HTTPResponse
 from typing import Literal
@@ -32,6 +32,8 @@ GROWTH = 1.3
 """Each pause is so much longer than the one before: a program that is up in 60 ms is seen at about 80 ms."""
 ELSEWHERE = 10.0
 """Seconds after which a program that listens on another port than its own is not waited for any longer."""
+REACHABLE = frozenset({"0.0.0.0", "::", "127.0.0.1"})  # noqa: S104 (compared with, not bound to)
+"""Addresses of a listener that 127.0.0.1 reaches; what binds to `::` takes IPv4 too, unless it asks not to."""
 BODY = 64 << 10
 
 Cause = Literal["", "exited", "not-listening", "wrong-port", "status", "body", "timeout", "broken", "command"]
@@ -48,6 +50,8 @@ class Verdict(Frozen):
     """HTTP status, when there was one."""
     seconds: float = 0
     """Time the check took, or the wait."""
+    ports: tuple[int, ...] = ()
+    """For `wrong-port`: other ports on which it can be reached from this machine."""
     exit: Exit | None = None
     tail: tuple[str, ...] = ()
     """The instance's last log lines, when it ended or did not become well."""
@@ -113,10 +117,12 @@ class HealthProber:
         tail: Callable[[], Sequence[str]] = lambda: (),
         host_header: str = "",
         cancelled: Callable[[], bool] = lambda: False,
+        expected: Collection[int] = (),
     ) -> Verdict:
         """Check until it is well, it has ended, it listens elsewhere, or the deadline (its own, or 60 s) has passed.
 
-        The detail tells these apart. `tail` gives the log lines that a verdict which is not well carries.
+        The detail tells these apart. `tail` gives the log lines that a verdict which is not well carries. A program that listens on
+        one of the `expected` other ports is not waited for at all.
         """
         allowed = (deadline or check.deadline or DEADLINE).total_seconds()
         longest = min([INTERVAL, *(pause.total_seconds() for pause in (check.interval, check.start_interval) if pause)])
@@ -134,7 +140,8 @@ class HealthProber:
             elif verdict.cause == "not-listening":
                 verdict = self._elsewhere(verdict, handle, check)
             passed = time.monotonic() - begun
-            given_up = passed >= allowed or cancelled() or (verdict.cause == "wrong-port" and passed >= ELSEWHERE)
+            elsewhere = verdict.cause == "wrong-port" and (passed >= ELSEWHERE or any(port in expected for port in verdict.ports))
+            given_up = passed >= allowed or cancelled() or elsewhere
             if verdict.ok or ended is not None or given_up:
                 return self._final(verdict, passed, tail)
             wait_for_any([handle.pid], min(pause, allowed - passed))
@@ -157,7 +164,8 @@ class HealthProber:
         else:
             ports = " and ".join(str(number) for number in sorted({number for _, number in found}))
             detail = f"it listens on port {ports}, not on $PORT ({port})"
-        return Verdict(ok=False, cause="wrong-port", detail=detail)
+        reachable = {number for address, number in found if address in REACHABLE and number != port}
+        return Verdict(ok=False, cause="wrong-port", detail=detail, ports=tuple(sorted(reachable)))
 
 
 def _target(check: HealthCheck, port: int) -> str:
