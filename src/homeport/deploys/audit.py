@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,12 +59,16 @@ class AuditLog:
 
     def write(self, by: Caller, action: str, subject: str) -> None:
         """Add a row, durably. Raises AuditUnavailable: then the caller must not go on."""
+        self.write_all(by, [(action, subject)])
+
+    def write_all(self, by: Caller, done: Sequence[tuple[str, str]]) -> None:
+        """Add a row for each `(action, subject)`, all or none, durably. Raises AuditUnavailable."""
         with self._lock:
             try:
                 if not self._checked:
                     self._notice_loss()
                     self._checked = True
-                self._append(by, action, subject)
+                self._append(by, *done)
             except Exception as error:
                 log.error("the audit log cannot be written: %s", type(error).__name__)
                 raise AuditUnavailable(
@@ -72,6 +76,17 @@ class AuditLog:
                     why="The audit log cannot be written, and secrets are not touched without it.",
                     fix="Make room on the disk of Homeport's home, or see why its database refuses writes.",
                 ) from error
+
+    def write_names(self, by: Caller, action: str, subject: str, names: Iterable[str]) -> None:
+        """Add rows that together hold every name behind the subject: one, unless they are very many. Raises AuditUnavailable."""
+        texts = [""]
+        for name in names:
+            joined = f"{texts[-1]}, {name}" if texts[-1] else name
+            if len(subject) + 2 + len(joined) <= MAX_SUBJECT:
+                texts[-1] = joined
+            else:
+                texts.append(name)
+        self.write_all(by, [(action, f"{subject}: {text}") for text in texts])
 
     def verify(self) -> AuditReport:
         """Check every digest, every number, and the head. Reads the whole log."""
@@ -108,8 +123,9 @@ class AuditLog:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _append(self, by: Caller, action: str, subject: str) -> None:
-        row = self.rows.append(actor=by.name[:200], origin=by.origin[:200], action=action[:32], subject=subject[:MAX_SUBJECT])
+    def _append(self, by: Caller, *done: tuple[str, str]) -> None:
+        cut = [(action[:32], subject[:MAX_SUBJECT]) for action, subject in done]
+        row = self.rows.append_all(by.name[:200], by.origin[:200], cut)
         if self._file is not None:
             write_atomic(self._file, json.dumps({"seq": row.seq, "digest": row.digest}).encode(), mode=0o600)
 
@@ -119,7 +135,7 @@ class AuditLog:
         if head is None:
             if self._file is not None:
                 if self.rows.list(limit=1):
-                    self._append(ITSELF, "head-lost", "audit.head was not there")
+                    self._append(ITSELF, ("head-lost", "audit.head was not there"))
                 else:
                     write_atomic(self._file, json.dumps({"seq": 0, "digest": START}).encode(), mode=0o600)
             return
@@ -127,7 +143,7 @@ class AuditLog:
             return
         found = self.rows.list(after=head.seq - 1, limit=1_000_000)
         if not found or found[0].seq != head.seq or found[0].digest != head.digest:
-            self._append(ITSELF, "head-lost", f"{head.seq} {head.digest}")
+            self._append(ITSELF, ("head-lost", f"{head.seq} {head.digest}"))
 
 
 def _fault(row: AuditRow, number: int, previous: str) -> str:

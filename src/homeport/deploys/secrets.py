@@ -6,11 +6,12 @@ A name is `KEY` for the whole environment or `service/KEY` for one service; grou
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 import string
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -18,7 +19,7 @@ from typing import Literal
 from sqlalchemy.exc import IntegrityError
 
 from homeport.deploys.audit import ITSELF, AuditLog, Caller
-from homeport.drivers.vault.seal import Sealer
+from homeport.drivers.vault.seal import Sealer, SecretDoesNotOpen
 from homeport.model.env import GeneratedValue
 from homeport.model.errors import HomeportError
 from homeport.model.release import PinnedSecret
@@ -29,7 +30,7 @@ REFERENCE = "reference"
 """Source of a value that is no secret but says where one is: `${{Postgres.DATABASE_URL}}` (see `references.py`)."""
 
 MAX_VALUE = 128 * 1024
-"""Bytes of one value: what Linux allows for one environment string."""
+"""Bytes of `KEY=VALUE` with the NUL behind it: what Linux allows for one string (MAX_ARG_STRLEN, execve(2))."""
 
 
 class SecretsMissing(HomeportError):
@@ -91,34 +92,71 @@ class SecretBook:
         note: str = "",
         origin: str = "",
     ) -> Change:
-        """Set a value as a new version; an equal value changes nothing. Raises EnvInvalid, AuditUnavailable."""
-        _check(name, value)
-        if "${{" in value:
-            source = REFERENCE
+        """Set one value as `set_all` does."""
+        return self.set_all(project, environment, {name: value}, by=by, source=source, note=note, origin=origin)[0]
+
+    def set_all(
+        self,
+        project: str,
+        environment: str,
+        values: Mapping[str, str],
+        *,
+        by: str,
+        source: str = "cli",
+        note: str = "",
+        origin: str = "",
+    ) -> list[Change]:
+        """Set values as new versions, all of them or none; an equal value changes nothing. Raises EnvInvalid, AuditUnavailable."""
+        for name, value in values.items():
+            _check(name, value)
         with self.writing:
-            current = self.store.secrets.current(project, environment).get(name)
-            if current is not None and self._open(current) == value:
-                return Change(name, current.version, changed=False)
             while True:
-                version = self.store.secrets.next_version(project, environment, name)
-                place = _place(project, environment, name, version)
-                self.audit.write(Caller(by, origin), _VERBS.get(source, "set"), place)
-                sealed = self.sealer.seal(value, place)
-                row = SecretRow(project, environment, name, version, sealed, "enabled", source, datetime.now(UTC), by, note)
-                try:
-                    self.store.secrets.add(row)
-                except IntegrityError:  # somebody else took the number at the same moment
-                    continue
-                return Change(name, version, changed=True)
+                changes, rows = self._next(project, environment, values, by=by, source=source, note=note)
+                if rows:
+                    verbs = [(_VERBS.get(row.source, "set"), _place(project, environment, row.name, row.version)) for row in rows]
+                    self.audit.write_all(Caller(by, origin), verbs)
+                    try:
+                        self.store.secrets.add(*rows)
+                    except IntegrityError:  # somebody else took a number at the same moment
+                        continue
+                return changes
+
+    def _next(
+        self, project: str, environment: str, values: Mapping[str, str], *, by: str, source: str, note: str
+    ) -> tuple[list[Change], list[SecretRow]]:
+        """What setting these values would change, with the rows to add."""
+        known, numbers = self.store.secrets.current(project, environment), self.store.secrets.numbers(project, environment)
+        changes, rows, now = list[Change](), list[SecretRow](), datetime.now(UTC)
+        for name, value in values.items():
+            current = known.get(name)
+            if current is not None and self._holds(current, value):
+                changes.append(Change(name, current.version, changed=False))
+                continue
+            version = numbers.get(name, 0) + 1
+            sealed = self.sealer.seal(value, _place(project, environment, name, version))
+            kind = REFERENCE if "${{" in value else source
+            rows.append(SecretRow(project, environment, name, version, sealed, "enabled", kind, now, by, note))
+            changes.append(Change(name, version, changed=True))
+        return changes, rows
 
     def unset(self, project: str, environment: str, name: str, *, by: str, origin: str = "") -> bool:
-        """The name has no value from now on; releases that pinned one keep it. False when there was none. Raises AuditUnavailable."""
-        if name not in self.store.secrets.current(project, environment):
-            return False
-        version = self.store.secrets.next_version(project, environment, name)
-        self.audit.write(Caller(by, origin), "unset", _place(project, environment, name, version))
-        self.store.secrets.add(unset_row(project, environment, name, version, by))
-        return True
+        """Unset one name as `unset_all` does; False when it had no value."""
+        return bool(self.unset_all(project, environment, [name], by=by, origin=origin))
+
+    def unset_all(self, project: str, environment: str, names: Iterable[str], *, by: str, origin: str = "") -> list[str]:
+        """The names have no value from now on; releases that pinned one keep it. Returns those that had one. Raises AuditUnavailable."""
+        wanted = list(dict.fromkeys(names))
+        with self.writing:
+            while True:
+                known, numbers = self.store.secrets.current(project, environment), self.store.secrets.numbers(project, environment)
+                rows = [unset_row(project, environment, name, numbers[name] + 1, by) for name in wanted if name in known]
+                if rows:
+                    self.audit.write_all(Caller(by, origin), [("unset", _place(project, environment, r.name, r.version)) for r in rows])
+                    try:
+                        self.store.secrets.add(*rows)
+                    except IntegrityError:
+                        continue
+                return [row.name for row in rows]
 
     def disclose(self, project: str, environment: str, name: str, *, by: Caller, version: int | None = None) -> str | None:
         """A value for a person; the look is written down first. None when there is none. Raises AuditUnavailable, SecretDoesNotOpen."""
@@ -131,7 +169,7 @@ class SecretBook:
     def export(self, project: str, environment: str, *, by: Caller) -> dict[str, str]:
         """Every value for a person, by name, without those of add-ons; written down first. Raises AuditUnavailable."""
         rows = {name: row for name, row in self.names(project, environment).items() if not is_internal(name)}
-        self.audit.write(by, "export", f"{project}/{environment}: {', '.join(f'{n}@{r.version}' for n, r in rows.items())}")
+        self.audit.write_names(by, "export", f"{project}/{environment}", [f"{n}@{r.version}" for n, r in rows.items()])
         return {name: self._open(row) for name, row in rows.items()}
 
     def reveal(self, project: str, environment: str, name: str, version: int | None = None) -> str | None:
@@ -196,6 +234,13 @@ class SecretBook:
         row = self.store.secrets.version(project, environment, name, version)
         return row if row is not None and row.state == "enabled" else None
 
+    def _holds(self, row: SecretRow, value: str) -> bool:
+        """Whether a version has this value. One that does not open has none: setting the value again is what mends it."""
+        try:
+            return self._open(row) == value
+        except SecretDoesNotOpen:
+            return False
+
     def _open(self, row: SecretRow) -> str:
         return self.sealer.open(row.sealed or b"", _place(row.project, row.environment, row.name, row.version))
 
@@ -212,18 +257,35 @@ def _place(project: str, environment: str, name: str, version: int) -> str:
     return f"{project}/{environment}/{name}@{version}"
 
 
+_VARIABLE = re.compile(r"^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?/)?[A-Za-z_][A-Za-z0-9_.-]{0,199}$")
+
+
+def check_name(name: str) -> None:
+    """A name that a person may set: `KEY` or `service/KEY`. Homeport's own entries are none. Raises EnvInvalid."""
+    if not _VARIABLE.fullmatch(name) or is_internal(name):
+        raise EnvInvalid(
+            what="Nothing was set.",
+            why=f"{name[:100]!r} is not the name of an environment variable.",
+            fix="Use letters, digits and underscores, such as API_TOKEN; for one service give `--service`.",
+        )
+
+
 def _check(name: str, value: str) -> None:
     key = name.rsplit("/", 1)[-1]
-    why = ""
+    try:
+        size = len(key.encode()) + len(value.encode()) + 2  # KEY=VALUE and the NUL behind it
+    except UnicodeEncodeError:
+        size = -1
+    why, fix = "", "Put large or binary values in a file on a disk, or encode them."
     if not key or "=" in key or "\0" in key or any(c.isspace() for c in key) or len(name) > 300:
-        why = f"{key[:60]!r} is not the name of an environment variable."
+        why, fix = f"{key[:60]!r} is not the name of an environment variable.", "Use letters, digits and underscores."
+    elif size < 0:
+        why = f"The value of {key} is not text (UTF-8)."
     elif "\0" in value:
         why = f"The value of {key} holds a NUL byte, which no program can receive."
-    elif len(value.encode()) > MAX_VALUE:
-        why = f"The value of {key} is larger than {MAX_VALUE // 1024} KiB, the most that Linux passes on."
+    elif size > MAX_VALUE:
+        why = f"{key} with its value is larger than {MAX_VALUE // 1024} KiB, the most that Linux passes on."
     if why:
-        named = "not the name" in why
-        fix = "Use letters, digits and underscores." if named else "Put large or binary values in a file on a disk, or encode them."
         raise EnvInvalid(what="Nothing was set.", why=why, fix=fix)
 
 

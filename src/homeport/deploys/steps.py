@@ -193,7 +193,7 @@ class Deploy:
         used = sorted({f"{pinned.name}@{pinned.version}" for mine in draft.secrets.values() for pinned in mine.values()})
         if used:
             by = Caller(self.request.actor or ITSELF.name, f"deploy {self.request.id}")
-            self.platform.secrets.audit.write(by, "use", f"{self.request.project}/{self.request.environment} r{number}: {', '.join(used)}")
+            self.platform.secrets.audit.write_names(by, "use", f"{self.request.project}/{self.request.environment} r{number}", used)
 
     def recall(self) -> Release:
         """Take a recorded release instead of making one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -59,15 +59,22 @@ class AuditRows:
 
     def append(self, *, actor: str, origin: str, action: str, subject: str) -> AuditRow:
         """Add one row behind the newest, durably. Two writers wait for each other."""
+        return self.append_all(actor, origin, [(action, subject)])
+
+    def append_all(self, actor: str, origin: str, done: Sequence[tuple[str, str]]) -> AuditRow:
+        """Add a row for each `(action, subject)`, all or none, durably; returns the last."""
         with self.database.transaction() as db:
             if not self.database.sqlite:
                 db.execute(text("LOCK TABLE audit IN EXCLUSIVE MODE"))
             last = db.execute(select(table.c.seq, table.c.digest).order_by(table.c.seq.desc()).limit(1)).first()
-            seq, previous = (int(last.seq) + 1, str(last.digest)) if last else (1, START)
-            row = AuditRow(seq, datetime.now(UTC), actor, origin, action, subject, previous, "")
-            row = AuditRow(**{**row.__dict__, "digest": row.computed()})
-            db.execute(insert(table).values(**row.__dict__))
-        return row
+            seq, previous = (int(last.seq), str(last.digest)) if last else (0, START)
+            rows = []
+            for action, subject in done:
+                row = AuditRow(seq + 1, datetime.now(UTC), actor, origin, action, subject, previous, "")
+                rows.append(AuditRow(**{**row.__dict__, "digest": row.computed()}))
+                seq, previous = rows[-1].seq, rows[-1].digest
+            db.execute(insert(table), [row.__dict__ for row in rows])
+        return rows[-1]
 
     def list(self, *, subject: str = "", action: str = "", actor: str = "", after: int = 0, limit: int = 100) -> list[AuditRow]:
         """The newest `limit` rows that fit, oldest first. `subject` is a beginning: `shop/production/`."""

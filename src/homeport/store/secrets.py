@@ -37,10 +37,16 @@ class SecretRows:
         with self.database.transaction() as db:
             return int(db.execute(select(func.max(table.c.version)).where(*_is(project, environment, name))).scalar() or 0) + 1
 
-    def add(self, row: SecretRow) -> None:
-        """Write one version. Raises sqlalchemy.exc.IntegrityError when the number is taken."""
+    def numbers(self, project: str, environment: str) -> dict[str, int]:
+        """The newest version's number of every name, whatever its state."""
+        query = select(table.c.name, func.max(table.c.version)).where(table.c.project == project, table.c.environment == environment)
         with self.database.transaction() as db:
-            db.execute(insert(table).values(**row.__dict__))
+            return {str(name): int(number) for name, number in db.execute(query.group_by(table.c.name))}
+
+    def add(self, *rows: SecretRow) -> None:
+        """Write versions, all or none. Raises sqlalchemy.exc.IntegrityError when a number is taken."""
+        with self.database.transaction() as db:
+            db.execute(insert(table), [row.__dict__ for row in rows])
 
     def version(self, project: str, environment: str, name: str, version: int) -> SecretRow | None:
         with self.database.transaction() as db:

@@ -132,7 +132,7 @@ def test_without_the_log_nothing_is_read_or_changed(
 
     with monkeypatch.context() as patch:
         if broken == "database":
-            patch.setattr(book.store.audit, "append", full)
+            patch.setattr(book.store.audit, "append_all", full)
         else:
             patch.setattr("homeport.deploys.audit.write_atomic", full)
         with pytest.raises(AuditUnavailable) as caught:
@@ -148,10 +148,10 @@ def test_instances_start_without_the_log(book: SecretBook, monkeypatch: pytest.M
     """What a release pinned is opened for a restart also while the log cannot be written: the release was written down before."""
     book.set(*WHERE, "K", "v", by="me")
 
-    def full(**_kwargs: object) -> None:
+    def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(book.store.audit, "append", full)
+    monkeypatch.setattr(book.store.audit, "append_all", full)
     from homeport.model.release import PinnedSecret
 
     assert book.open(*WHERE, PinnedSecret(name="K", version=1)) == "v"
