@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from homeport import __version__
@@ -31,7 +32,7 @@ from homeport.api.bodies import (
     TokenBody,
     Version,
 )
-from homeport.api.errors import body_of, status_of
+from homeport.api.errors import body_of, refused, status_of
 from homeport.backups.keeper import Keeper
 from homeport.blueprints.convert import convert
 from homeport.deploys.audit import Caller
@@ -85,6 +86,11 @@ def make_app(control: ControlPlane, shut_down: Callable[[], None] = lambda: None
     def told(_request: Request, error: HomeportError) -> JSONResponse:
         status = status_of(error)
         return JSONResponse(body_of(error), status_code=status, headers={"Retry-After": "60"} if status == 429 else None)
+
+    @app.exception_handler(RequestValidationError)
+    def not_understood(_request: Request, error: RequestValidationError) -> JSONResponse:
+        """What was sent is not repeated: it may be a secret."""
+        return JSONResponse(refused(error), 422)
 
     @app.exception_handler(OSError)
     def no_room_left(request: Request, error: OSError) -> JSONResponse:

@@ -11,6 +11,9 @@ from homeport.drivers.vault.stores.base import Kind
 from homeport.model.base import Duration, Frozen, Name
 from homeport.model.views import EventView
 
+MAX_VARIABLES = 20_000
+"""Variables of one request; its size has a bound of its own."""
+
 Text = Field(default="", max_length=4096)
 
 
@@ -44,14 +47,16 @@ class ScaleBody(Frozen):
 class EnvBody(Frozen):
     """Variables to set and unset; a name is `KEY` or `service/KEY`."""
 
-    set: dict[str, str] = Field(default={}, max_length=1000, repr=False)
-    unset: tuple[str, ...] = Field(default=(), max_length=1000)
+    set: dict[str, str] = Field(default={}, max_length=MAX_VARIABLES, repr=False)
+    unset: tuple[str, ...] = Field(default=(), max_length=MAX_VARIABLES)
     source: Literal["api", "cli", "file", "terminal", "env-file"] = "api"
 
 
 class EnvResult(Frozen):
     changed: tuple[str, ...]
     unchanged: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What may be a slip: a service or an environment that is not there yet."""
 
 
 class Exported(Frozen):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
+
 from homeport.model.errors import BlueprintInvalid, HomeportError
 
 STATUS = {
@@ -13,6 +15,7 @@ STATUS = {
     "unauthorised": 401,
     "forbidden": 403,
     "confirmation-needed": 409,
+    "environment-busy": 409,
     "backup-missing": 404,
     "backup-target-failed": 502,
     "backup-no-room": 507,
@@ -26,8 +29,23 @@ STATUS = {
 """Everything else is the caller's to mend: 422."""
 
 
+MAX_PROBLEMS = 10
+MAX_PLACE = 6
+
+
 def status_of(error: HomeportError) -> int:
     return STATUS.get(error.code, 422)
+
+
+def refused(error: RequestValidationError) -> dict[str, Any]:
+    """A request that does not fit, as JSON: which part of it and what is wrong, never what it was."""
+    detail = [
+        {"type": one["type"], "loc": list(one["loc"])[:MAX_PLACE], "msg": one["msg"].removeprefix("Value error, ")}
+        for one in error.errors()[:MAX_PROBLEMS]
+    ]
+    told = "; ".join(f"{'.'.join(str(part) for part in one['loc'][1:]) or 'request'}: {one['msg']}" for one in detail)
+    fix = "See the route in /api/openapi.json, or the verb's --help."
+    return {"code": "usage", "what": "Nothing was done.", "why": f"{told}.", "fix": fix, "detail": detail}
 
 
 def body_of(error: HomeportError) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -23,12 +24,17 @@ from homeport.api.bodies import (
     VersionBody,
 )
 from homeport.deploys.control import ControlPlane
+from homeport.deploys.secrets import check_name
 from homeport.deploys.views import Views
 from homeport.drivers.vault.stores.base import StoreConfig
+from homeport.model.base import Name
 from homeport.model.views import AuditReport, AuditView, EnvChange, EnvDifference, SecretVersion, StoreView, VariableView, VaultView
 from homeport.store.keys import SCOPES, KeyRow
 
 PREFIX = "/api/v1/projects/{project}/environments/{environment}"
+SHOWN = 20
+"""Names of changed variables that an event lists."""
+
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -205,17 +211,36 @@ def _keys(app: FastAPI, control: ControlPlane) -> None:
 def _change(control: ControlPlane, project: str, environment: str, body: EnvBody, key: Key) -> EnvResult:
     """Set and unset, and say what changed."""
     book, by = control.platform.secrets, key.caller
-    changed: list[str] = []
-    unchanged: list[str] = []
-    for name, value in body.set.items():
-        done = book.set(project, environment, name, value, by=by.name, origin=by.origin, source=body.source)
-        (changed if done.changed else unchanged).append(name)
-    for name in body.unset:
-        (changed if book.unset(project, environment, name, by=by.name, origin=by.origin) else unchanged).append(name)
+    for name in body.set:
+        check_name(name)
+    done = book.set_all(project, environment, body.set, by=by.name, origin=by.origin, source=body.source)
+    changed = [change.name for change in done if change.changed]
+    changed += book.unset_all(project, environment, body.unset, by=by.name, origin=by.origin)
     if changed:
-        text = f"Variables changed: {', '.join(sorted(changed))}."
+        text = f"Variables changed: {_few(sorted(changed))}."
         control.platform.event("env.changed", text, (project, environment), actor=key.name)
-    return EnvResult(changed=tuple(changed), unchanged=tuple(unchanged))
+    unchanged = tuple(name for name in (*body.set, *body.unset) if name not in set(changed))
+    return EnvResult(changed=tuple(changed), unchanged=unchanged, notes=_slips(control, project, environment, body.set))
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= SHOWN else f"{', '.join(names[:SHOWN])} and {len(names) - SHOWN} more"
+
+
+def _slips(control: ControlPlane, project: str, environment: str, names: Iterable[str]) -> tuple[str, ...]:
+    """What was set for something that is not there, which may be meant and may be a slip."""
+    platform = control.platform
+    release = platform.live_release(project, environment)
+    if release is None:
+        known = sorted(row.environment for row in platform.store.environments.all() if row.project == project)
+        fits = not known or environment in known
+        return () if fits else (f"{project} has no environment {environment} (it has {', '.join(known)}); its first deploy gets this.",)
+    scopes = dict.fromkeys(name.rpartition("/")[0] for name in names)
+    return tuple(
+        f"{project} has no service {s} in {environment}; one of that name gets this."
+        for s in scopes
+        if s and s not in release.spec.services
+    )
 
 
 def _number(release: str) -> int:

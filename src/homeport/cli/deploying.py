@@ -13,6 +13,7 @@ from homeport.cli.client import Client, segment
 from homeport.cli.errors import CliError, usage
 from homeport.cli.follow import Follower, show_result
 from homeport.cli.options import EdgePort, EnvFile, Environment, Folder, Json, Prefer, Profile, Project, Strict, Verbose, Yes
+from homeport.cli.variables import read_env_file
 from homeport.cli.where import find_project, path_of
 
 
@@ -91,7 +92,7 @@ def _deploy(client: Client, body: dict[str, Any], env_file: Path | None, *, json
     if not body.get("project"):
         body["project"] = client.post("/api/v1/identify", body)["project"]
     if env_file is not None:
-        _set(client, body, _read_env_file(env_file), "file")
+        _set(client, body, read_env_file(env_file), "file")
     while True:
         asked = client.post("/api/v1/deploys", body)
         result = Follower(json=json, verbose=verbose).run(client.follow(asked["id"]))
@@ -129,16 +130,6 @@ def _ask(missing: dict[str, str]) -> dict[str, str]:
 
     show.note("These values are needed once; they are sealed in the vault:")
     return {key: getpass(f"  {key}{f' ({about})' if about else ''}: ") for key, about in missing.items()}
-
-
-def _read_env_file(path: Path) -> dict[str, str]:
-    from homeport.blueprints.compose.dotenv import DotenvInvalid, parse_dotenv
-
-    try:
-        return parse_dotenv(path.read_text(encoding="utf-8").replace("${{", "$${{"))  # a reference of Railway's is no variable
-    except (DotenvInvalid, UnicodeDecodeError) as error:
-        line = getattr(error, "line", 0)
-        raise usage(f"{path}:{line}: {error}", "Write one KEY=VALUE a line.") from error
 
 
 def _set(client: Client, body: dict[str, Any], values: dict[str, str], source: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,13 @@ import typer
 
 from homeport.cli import show
 from homeport.cli.client import Client, segment
-from homeport.cli.deploying import _read_env_file
 from homeport.cli.errors import CliError, usage
 from homeport.cli.options import Environment, Json, Project, Yes
+from homeport.cli.variables import read_variables
 from homeport.cli.where import find_project, path_of
+
+SHOWN = 20
+"""Names of changed variables that are listed."""
 
 Service = Annotated[str, typer.Option("--service", "-s", help="Only for this service.")]
 
@@ -71,7 +75,7 @@ def get(
     json: Json = False,
 ) -> None:
     client = Client()
-    name, environment = find_project(client, project, environment)
+    name, environment = find_project(client, project, environment, undeployed=True)
     found = client.get(f"{path_of(name, environment)}/env/{segment(key)}", service=service)
     if json:
         show.as_json(found)
@@ -90,10 +94,14 @@ def set_(
     json: Json = False,
 ) -> None:
     values: dict[str, str] = {}
+    if from_file is not None and (len(variables) != 1 or "=" in variables[0]):
+        raise usage("With --from-file exactly one KEY is given, without a value.", "Write it like `homeport env set KEY --from-file FILE`.")
+    if sum(text.endswith("=-") for text in variables) > 1:
+        raise usage("Standard input can be the value of one KEY only.", "Set them one after the other, or use `homeport env import -`.")
     for text in variables:
         key, equals, value = text.partition("=")
         if from_file is not None:
-            value = from_file.read_text(encoding="utf-8")
+            value = as_text(from_file.read_bytes(), str(from_file))
         elif not equals:
             if not sys.stdin.isatty():
                 raise usage(f"{key} has no value.", f"Write {key}=VALUE, or {key}=- and give the value on standard input.")
@@ -101,7 +109,7 @@ def set_(
 
             value = getpass(f"{key}: ")
         elif value == "-":
-            value = sys.stdin.read().removesuffix("\n")
+            value = as_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
         values[f"{service}/{key}" if service else key] = value
     _change(project, environment, {"set": values, "source": "cli"}, json=json)
 
@@ -134,7 +142,7 @@ def history(
     json: Json = False,
 ) -> None:
     client = Client()
-    name, environment = find_project(client, project, environment)
+    name, environment = find_project(client, project, environment, undeployed=True)
     found = client.get(f"{path_of(name, environment)}/env-history", key=key)
     if json:
         return show.as_json(found)
@@ -150,7 +158,7 @@ def export(
     json: Json = False,
 ) -> None:
     client = Client(start=True)
-    name, environment = find_project(client, project, environment)
+    name, environment = find_project(client, project, environment, undeployed=True)
     found: dict[str, str] = client.post(f"{path_of(name, environment)}/env-export")["variables"]
     shared = {key: value for key, value in found.items() if "/" not in key}
     if service:
@@ -176,7 +184,7 @@ def diff(
     json: Json = False,
 ) -> None:
     client = Client(start=True)
-    name, environment = find_project(client, project, environment)
+    name, environment = find_project(client, project, environment, undeployed=True)
     numbered = other[:1] == "r" and other[1:].isdigit()
     query = {"with_release": other} if numbered else {"with_environment": other}
     found = client.get(f"{path_of(name, environment)}/env-diff", release=release, **query)
@@ -200,10 +208,12 @@ def restore(
     key, at, number = what.rpartition("@")
     if at and number.removeprefix("v").isdigit():
         body: dict[str, object] = {"name": f"{service}/{key}" if service else key, "version": int(number.removeprefix("v")), "dry": dry}
-    else:
+    elif is_moment(what):
         body = {"at": what, "dry": dry}
+    else:
+        raise usage(f"{what} is neither KEY@VERSION nor a moment.", "Write it like API_TOKEN@3, or 2026-11-20T14:05Z.")
     client = Client(start=True)
-    name, environment = find_project(client, project, environment)
+    name, environment = find_project(client, project, environment, undeployed=True)
     found = client.post(f"{path_of(name, environment)}/env-restore", body)
     if json:
         return show.as_json(found)
@@ -227,7 +237,7 @@ def version(
     if not key or not number.removeprefix("v").isdigit() or state not in states:
         raise usage(f"{what} {state} is not understood.", "Write it like `homeport env version TOKEN@3 disable`.")
     client = Client(start=True)
-    name, environment = find_project(client, project, environment)
+    name, environment = find_project(client, project, environment, undeployed=True)
     wanted = {"name": f"{service}/{key}" if service else key, "version": int(number.removeprefix("v")), "state": states[state]}
     found = client.post(f"{path_of(name, environment)}/env-versions", {**wanted, "confirmed": yes})
     if json:
@@ -239,21 +249,34 @@ def _read_variables(file: Path) -> dict[str, str]:
     """KEY=VALUE lines or a JSON object, from a file or standard input."""
     if str(file) != "-" and not file.is_file():
         raise usage(f"There is no file {file}.", "Name a file of KEY=VALUE lines, or - for standard input.")
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8", errors="surrogateescape")
+    place = "standard input" if str(file) == "-" else str(file)
+    text = as_text(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes(), place)
     if text.lstrip().startswith("{"):
         try:
             found = jsonlib.loads(text)
         except ValueError as error:
-            raise usage(f"{file} is not JSON.", "Write an object of names and texts, or KEY=VALUE lines.") from error
+            raise usage(f"{place} is not JSON.", "Write an object of names and texts, or KEY=VALUE lines.") from error
+        if empty := [key for key, value in found.items() if value is None]:
+            raise usage(f"{', '.join(empty[:5])} in {place} is null.", 'Give it a value, "" for an empty one, or take it out.')
         return {str(key): value if isinstance(value, str) else jsonlib.dumps(value) for key, value in found.items()}
-    if str(file) != "-":
-        return _read_env_file(file)
-    from homeport.blueprints.compose.dotenv import DotenvInvalid, parse_dotenv
+    return read_variables(text, place)
 
+
+def as_text(data: bytes, place: str) -> str:
+    """Text of a file or of standard input. Raises CliError for what is binary; it is not repeated."""
     try:
-        return parse_dotenv(text)
-    except DotenvInvalid as error:
-        raise usage(f"standard input:{error.line}: {error}", "Write one KEY=VALUE a line.") from error
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise usage(f"{place} is not text (UTF-8).", "Encode binary values (`base64`), or put them in a file on a disk.") from error
+
+
+def is_moment(text: str) -> bool:
+    """Whether a text is a moment as ISO 8601 writes it."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def dotenv(key: str, value: str) -> str:
@@ -274,12 +297,16 @@ def write_private(path: Path, text: str) -> None:
 
 def _change(project: str | None, environment: str, body: dict[str, object], *, json: bool) -> None:
     client = Client(start=True)
-    name, environment = find_project(client, project, environment)
+    name, environment = find_project(client, project, environment, undeployed=True)
     found = client.post(f"{path_of(name, environment)}/env", body)
     if json:
         return show.as_json(found)
+    for note in found["notes"]:
+        show.note(note)
     if found["changed"]:
-        return show.line(f"Changed {', '.join(found['changed'])}. It takes effect with the next deploy (`homeport up`).")
+        names = found["changed"]
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        return show.line(f"Changed {shown}. It takes effect with the next deploy (`homeport up`).")
     return show.line("Nothing changed.")
 
 

@@ -9,22 +9,33 @@ from homeport.cli.client import Client, segment
 from homeport.cli.errors import CliError
 
 
-def find_project(client: Client, project: str | None, environment: str) -> tuple[str, str]:
-    """The project and environment. Raises CliError when it is not clear which."""
-    known: list[dict[str, Any]] = client.get("/api/v1/environments")
+def find_project(client: Client, project: str | None, environment: str, *, undeployed: bool = False) -> tuple[str, str]:
+    """The project and environment; with `undeployed` also the one this folder would be. Raises CliError when it is not clear which."""
     if project:
         return project, environment
+    known: list[dict[str, Any]] = client.get("/api/v1/environments")
     here = Path.cwd().resolve()
     for folder in (here, *here.parents):
         for row in known:
             if row["origin"] == str(folder):
                 return str(row["project"]), environment
+    if undeployed and (name := _described(client, here)):
+        return name, environment
     names = sorted({str(row["project"]) for row in known})
     if len(names) == 1:
         return names[0], environment
     why = f"There are several projects: {', '.join(names)}." if names else "Nothing has been deployed here yet."
     fix = "Name one with `--project`, or go to its folder." if names else "Deploy a folder with `homeport up PATH`."
     raise CliError({"code": "not-found", "what": "Nothing was done.", "why": why, "fix": fix})
+
+
+def _described(client: Client, folder: Path) -> str:
+    """The project that the files of a folder describe; empty when it has none."""
+    try:
+        found = client.post("/api/v1/plan", {"folder": str(folder)})
+        return str(client.post("/api/v1/identify", {"folder": str(folder)})["project"]) if found["services"] else ""
+    except CliError:
+        return ""
 
 
 def path_of(project: str, environment: str) -> str:

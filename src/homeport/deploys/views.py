@@ -99,6 +99,8 @@ class Views:
             elif isinstance(service, CronService):
                 upcoming = next_slot(service, datetime.now(UTC))
                 state, detail = "scheduled", f"next {upcoming:%Y-%m-%d %H:%M} UTC" if upcoming else service.schedule
+                if row.scale.get(name) == 0:
+                    state, detail = "off", f"`homeport scale {name}=1` turns its schedule on"
             elif isinstance(service, StaticService):
                 state = "served"
             elif needs_process(service) and well < wanted.get(name, 0):
@@ -166,7 +168,7 @@ class Views:
         return deploy_view(row)
 
     def crons(self, project: str, environment: str) -> list[CronView]:
-        release = self.live(project, environment)
+        release, row = self.live(project, environment), self.row(project, environment)
         found = []
         for name, service in release.spec.services.items():
             if isinstance(service, CronService):
@@ -176,7 +178,7 @@ class Views:
                         service=name,
                         schedule=service.schedule,
                         timezone=service.timezone,
-                        next=next_slot(service, datetime.now(UTC)),
+                        next=next_slot(service, datetime.now(UTC)) if row.scale.get(name) != 0 else None,
                         last=last.started_at if last else None,
                         status=last.status if last else "",
                         code=last.code if last else None,
@@ -190,9 +192,14 @@ class Views:
         rows = self.store.crons.list(project, environment, service, limit=limit)
         return [CronRunView(**_without(row.__dict__, "project", "environment", "number"), release=f"r{row.number}") for row in rows]
 
+    def _with_values(self, project: str, environment: str) -> None:
+        """Raises ProjectNotFound unless the environment is there, or values wait for its first deploy."""
+        if not self.store.secrets.history(project, environment):
+            self.row(project, environment)
+
     def variables(self, project: str, environment: str) -> list[VariableView]:
         """Every variable of every service with where it comes from. Values of the vault are not shown."""
-        self.row(project, environment)
+        self._with_values(project, environment)
         release = self.platform.live_release(project, environment)
         known = self.platform.secrets.names(project, environment)
         found: list[VariableView] = []
@@ -250,7 +257,22 @@ class Views:
                 raise ProjectNotFound(what="Nothing is shown.", why=f"{entry} has no value in {environment}.", fix="See `homeport env`.")
             return plain[0]
         row = self.platform.secrets.names(project, environment)[entry]
-        return _variable(service or "*", key, _origin(row), row, value)
+        return _variable(entry.rpartition("/")[0] or "*", key, _origin(row), row, value)
+
+    def _entry(self, project: str, environment: str, key: str, service: str) -> str:
+        """The entry of the vault a person means: the service's own, the one of all, or the only one of any service."""
+        known = self.platform.secrets.names(project, environment)
+        if service:
+            return f"{service}/{key}"
+        own = [name for name in known if name.endswith(f"/{key}") and not is_internal(name)]
+        if key in known or not own:
+            return key
+        if len(own) > 1:
+            services = ", ".join(name.rpartition("/")[0] for name in own)
+            raise ProjectNotFound(
+                what="Nothing is shown.", why=f"Each of these services has a {key} of its own: {services}.", fix="Name one: `--service`."
+            )
+        return own[0]
 
     def env_diff(self, project: str, environment: str, other: str, release: int, with_release: int, *, by: Caller) -> list[EnvDifference]:
         """Two environments or releases side by side, without values. Raises ProjectNotFound, AuditUnavailable."""
@@ -336,8 +358,13 @@ class Views:
         return restore_moment(book, project, environment, moment, by=by, dry=dry)
 
     def env_history(self, project: str, environment: str, key: str = "") -> list[SecretVersion]:
-        self.row(project, environment)
+        self._with_values(project, environment)
         rows = self.store.secrets.history(project, environment, key)
+        if key and not rows:
+            found = self._entry(project, environment, key, "")
+            rows = self.store.secrets.history(project, environment, found)
+        if key and not rows:
+            raise ProjectNotFound(what="Nothing is shown.", why=f"{key} was never set in {environment}.", fix="See `homeport env`.")
         return [SecretVersion(**_without(row.__dict__, "project", "environment", "sealed")) for row in rows]
 
 

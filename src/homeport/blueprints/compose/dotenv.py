@@ -9,7 +9,7 @@ import re
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
 
-from homeport.blueprints.compose.interpolation import InvalidTemplate, MissingVariable, interpolate
+from homeport.blueprints.compose.interpolation import InvalidTemplate, MissingVariable, Unset, interpolate
 
 _STATEMENT = re.compile(r"[^\S\n]*(?:export[^\S\n]+)?(?P<key>[^=:\n]*?)[^\S\n]*(?P<mark>[=:]|\n|\Z)[^\S\n]*")
 _KEY = re.compile(r"[\w.\-\[\]]*\Z")
@@ -26,10 +26,11 @@ class DotenvInvalid(ValueError):
         self.line = line
 
 
-def parse_dotenv(text: str, values: Mapping[str, str] | None = None) -> dict[str, str]:
+def parse_dotenv(text: str, values: Mapping[str, str] | None = None, *, strict: bool = False) -> dict[str, str]:
     """Variables of a dotenv file, in order. `values` win over the file's own in `${…}`, and give a value to a bare `KEY`.
 
-    Keys that start with a digit are dropped, as Compose does. Raises DotenvInvalid.
+    Keys that start with a digit are dropped, as Compose does. With `strict` a variable without a value is an error, not empty text: a
+    password with a `$` in it is not cut. Raises DotenvInvalid, which never repeats a value.
     """
     outer = dict(values or {})
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
@@ -42,7 +43,7 @@ def parse_dotenv(text: str, values: Mapping[str, str] | None = None) -> dict[str
         if text[at] == "#":
             at = _line_end(text, at)
             continue
-        at = _statement(text, at, outer, result)
+        at = _statement(text, at, outer, result, strict)
     return {key: value for key, value in result.items() if not key[:1].isdigit()}
 
 
@@ -57,41 +58,53 @@ def _line_end(text: str, at: int) -> int:
     return len(text) if end < 0 else end
 
 
-def _statement(text: str, at: int, outer: MutableMapping[str, str], result: dict[str, str]) -> int:
+def _statement(text: str, at: int, outer: MutableMapping[str, str], result: dict[str, str], strict: bool) -> int:
     match = _STATEMENT.match(text, at)
     line = text.count("\n", 0, at) + 1
     if match is None or not _KEY.match(match["key"]):
-        key = (match["key"] if match else text[at : _line_end(text, at)])[:60]
-        raise DotenvInvalid(line, f"{key!r} is not a variable name" + ("; it cannot hold a space" if " " in key else ""))
+        raise DotenvInvalid(line, _no_name(match["key"] if match and match["mark"] in ("=", ":") else ""))
     key, start = match["key"], match.end()
+    unset: list[str] = []
     if match["mark"] not in ("=", ":"):
         if key in outer:
             result[key] = outer[key]
         return start
     try:
-        result[key], end = _value(text, start, line, ChainMap(outer, result))
-    except (InvalidTemplate, MissingVariable) as error:
+        result[key], end = _value(text, start, line, ChainMap(outer, result), unset.append)
+    except InvalidTemplate:
+        raise DotenvInvalid(line, f"the value of {key} has a `${{` that begins no variable; write `$$` for a plain `$`") from None
+    except MissingVariable as error:
         raise DotenvInvalid(line, str(error)) from error
+    if strict and unset:
+        text = f"the value of {key} uses a variable (`$…`) that nothing sets; put the value in single quotes, or write `$$` for a plain `$`"
+        raise DotenvInvalid(line, text)
     return end
 
 
-def _value(text: str, start: int, line: int, known: Mapping[str, str]) -> tuple[str, int]:
+def _no_name(key: str) -> str:
+    """What is wrong with a name. One that may be a line of a value is not repeated."""
+    if not re.fullmatch(r"[\w.\- ]{1,60}", key):
+        return "there is no variable name before the `=`; a value of several lines needs quotes"
+    return f"{key!r} is not a variable name" + ("; it cannot hold a space" if " " in key else "")
+
+
+def _value(text: str, start: int, line: int, known: Mapping[str, str], unset: Unset) -> tuple[str, int]:
     quote = text[start : start + 1]
     if quote in ("'", '"') and quote:
         end = start + 1
         while end < len(text) and text[end] != quote:
             end += 2 if text[end] == "\\" else 1
         if end >= len(text):
-            raise DotenvInvalid(line, f"unterminated quoted value {text[start : _line_end(text, start)][:60]}")
+            raise DotenvInvalid(line, "a quoted value does not end")
         inner = text[start + 1 : end]
         if quote == "'":
             return inner.replace("\\'", "'"), _line_end(text, end)
-        return interpolate(_ESCAPE.sub(_unescape, inner), known), _line_end(text, end)
+        return interpolate(_ESCAPE.sub(_unescape, inner), known, unset), _line_end(text, end)
     end = _line_end(text, start)
     raw = text[start:end]
     if comment := _COMMENT.search(raw):
         raw = raw[: comment.start()]
-    return interpolate(raw.strip(), known), end
+    return interpolate(raw.strip(), known, unset), end
 
 
 def _unescape(match: re.Match[str]) -> str:

@@ -49,3 +49,19 @@ def test_single_quoted_values_come_back(values: dict[str, str]) -> None:
     """Whatever holds no quote, backslash or carriage return survives between single quotes."""
     values = {key: value for key, value in values.items() if not set(value) & set("'\\\r")}
     assert parse_dotenv("\n".join(f"{key}='{value}'" for key, value in values.items())) == values
+
+
+@pytest.mark.parametrize("text", ["A='canary", 'A="canary\nmore', "A=x\ncanary+line/of=\n", "A=x\ncanary/key", "A=${canary", "A=x$canary"])
+def test_an_error_does_not_repeat_a_value(text: str) -> None:
+    """What is wrong is told by its line; the text there may be a secret."""
+    with pytest.raises(DotenvInvalid) as caught:
+        parse_dotenv(text, strict=True)
+    assert "canary" not in str(caught.value) and caught.value.line >= 1
+
+
+def test_a_dollar_in_a_password_is_not_cut_when_strict() -> None:
+    """Compose reads `p$word` as `p`; where a secret is set, that is an error, and quotes or `$$` keep it."""
+    assert parse_dotenv("A=p$word") == {"A": "p"}
+    with pytest.raises(DotenvInvalid):
+        parse_dotenv("A=p$word", strict=True)
+    assert parse_dotenv("A='p$word'\nB=p$$word\nC=1\nD=x$C", strict=True) == {"A": "p$word", "B": "p$word", "C": "1", "D": "x1"}
