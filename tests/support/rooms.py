@@ -46,6 +46,9 @@ class Wired:
         self.house = house
         self.events: list[tuple[str, str]] = []
         self.addons: dict[str, AddOn] = {}
+        self.live: list[tuple[str, str, int]] = []
+        self.let_go: list[str] = []
+        self.forgotten: list[str] = []
 
     def live_release(self, project: str, environment: str) -> Release | None:
         spec = Spec(name="shop", addons=self.addons)
@@ -77,7 +80,14 @@ class Wired:
         return 1
 
     def go_live(self, project: str, environment: str, number: int, actor: str) -> str:
+        self.live.append((project, environment, number))
         return "d1"
+
+    def released(self, project: str, environment: str) -> None:
+        self.let_go.append(f"{project}/{environment}")
+
+    def forget(self, project: str, environment: str) -> None:
+        self.forgotten.append(f"{project}/{environment}")
 
     def vault_keys(self) -> Sequence[bytes]:
         return [VAULT_KEY]

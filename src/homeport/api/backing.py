@@ -9,8 +9,10 @@ from pathlib import Path
 
 from homeport.backups import recovering
 from homeport.backups.keeper import Keeper
+from homeport.backups.operations import Progress
 from homeport.backups.recovering import Recovered
 from homeport.backups.room import Room
+from homeport.deploys.audit import ITSELF
 from homeport.deploys.control import ControlPlane
 from homeport.deploys.engines import addon_drivers
 from homeport.deploys.platform import active_services
@@ -20,6 +22,7 @@ from homeport.drivers.storage.base import Storage, Target
 from homeport.drivers.storage.opening import open_target
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.drivers.vault.keys import KeySource, fingerprint
+from homeport.durable import Faults
 from homeport.model.errors import HomeportError
 from homeport.model.release import PinnedSecret, Release
 from homeport.settings import Settings
@@ -64,6 +67,16 @@ class PlatformWiring:
             actor=actor, project=project, environment=environment, release=number, reason="a fork", confirmed=True, automatic=True
         )
         return row.id
+
+    def released(self, project: str, environment: str) -> None:
+        self.control.released(project, environment)
+
+    def forget(self, project: str, environment: str) -> None:
+        """Only what a fork has copied: an environment of that name may have had values before, and they wait for its next deploy."""
+        secrets = self.platform.secrets
+        for row in secrets.store.secrets.history(project, environment):
+            if row.source == "fork" and row.state in ("enabled", "disabled"):
+                secrets.change_state(project, environment, row.name, row.version, "destroyed", by=ITSELF)
 
     def vault_keys(self) -> Sequence[bytes]:
         sealer = self.platform.secrets.sealer
@@ -114,21 +127,25 @@ def keeper_of(control: ControlPlane) -> Keeper:
     def opened(target: Target) -> Storage:
         return open_target(target, configs, tools, platform.settings.network)
 
-    return Keeper(Room(platform.home, platform.store, drivers, PlatformWiring(control), opened, Targets(control).list))
+    room = Room(platform.home, platform.store, drivers, PlatformWiring(control), opened, Targets(control).list)
+    room.reach = Faults(platform.settings.fault).reach
+    return Keeper(room)
 
 
 @contextlib.contextmanager
-def quiet(control: ControlPlane, project: str, environment: str) -> Iterator[None]:
-    """No service that has a disk runs while the block does; afterwards as many run as before.
+def quiet(control: ControlPlane, progress: Progress) -> Iterator[None]:
+    """No service that has a disk runs while the block does; afterwards as many run as before, also when a crash came between.
 
     Raises StillRunning when one does not end.
     """
+    project, environment = progress.operation.project, progress.operation.environment
     store, release = control.platform.store, control.platform.live_release(project, environment)
     names = [name for name in active_services(release) if release.spec.services[name].disks] if release is not None else []
     row = store.environments.get(project, environment)
     if release is None or row is None or not names:
         yield
         return
+    progress.note(scale=row.scale)
     try:
         _scale(control, release, {**row.scale, **dict.fromkeys(names, 0)})
         deadline = time.monotonic() + STOP_WITHIN

@@ -70,6 +70,10 @@ class ForkBody(Frozen):
     """Moment to fork; empty: now."""
     masked: bool = True
     """Apply the rules of `mask:`."""
+    workers: bool = False
+    """Run its workers as well."""
+    crons: bool = False
+    """Run its scheduled jobs as well."""
 
 
 class PolicyBody(Frozen):
@@ -187,7 +191,9 @@ def _restores(app: FastAPI, control: ControlPlane, keeper: Keeper) -> None:
         if name == "disks":
             return [_restore_disks(project, environment, moment, key.name)]
         names = [name] if name else databases(keeper, project, environment)
-        return [keeper.restore(AddOnId(project=project, environment=environment, name=addon), moment, actor=key.name) for addon in names]
+        ids = [AddOnId(project=project, environment=environment, name=addon) for addon in names]
+        with keeper.restoring(project, environment) as progress:
+            return [keeper.restore(id, moment, progress, actor=key.name) for id in ids]
 
     def _restore_disks(project: str, environment: str, moment: Moment, actor: str) -> Restored:
         if moment.backup:
@@ -196,8 +202,8 @@ def _restores(app: FastAPI, control: ControlPlane, keeper: Keeper) -> None:
                 raise BackupMissing(f"The backup {manifest.id} is of {manifest.project}/{manifest.environment}.")
         else:
             manifest = choose_among(keeper.room.manifests(project, environment, "disks"), moment.at, "The disks")
-        with quiet(control, project, environment):
-            return keeper.restore_disks(manifest, actor=actor)
+        with keeper.restoring(project, environment) as progress, quiet(control, progress):
+            return keeper.restore_disks(manifest, progress, actor=actor)
 
     @app.post(PREFIX + "/fork", tags=["backups"], status_code=202)
     def fork_environment(project: str, environment: str, body: ForkBody, key: Admin) -> Forked:
@@ -205,7 +211,9 @@ def _restores(app: FastAPI, control: ControlPlane, keeper: Keeper) -> None:
         app.state.views.row(project, environment)
         moment = Moment(at=body.at.astimezone(UTC) if body.at else None)
         control.platform.secrets.audit.write(key.caller, "fork", f"{project}/{environment} as {body.name}")
-        return fork(keeper.room, project, environment, body.name, moment, actor=key.name, masked=body.masked)
+        return fork(
+            keeper.room, project, environment, body.name, moment, actor=key.name, masked=body.masked, workers=body.workers, crons=body.crons
+        )  # fmt: skip
 
 
 def databases(keeper: Keeper, project: str, environment: str) -> list[str]:

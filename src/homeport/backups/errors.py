@@ -75,6 +75,20 @@ class NoRoom(HomeportError):
         )
 
 
+class BudgetSpent(HomeportError):
+    """The data of a project takes as much as it may."""
+
+    code = "disk-budget-spent"
+
+    def __init__(self, *, project: str, used: int, budget: int, needed: int = 0, what: str = "") -> None:
+        more = f", and this needs about {needed / 2**20:,.0f} MiB more" if needed else ""
+        super().__init__(
+            what=what or "Nothing was begun; what runs was not touched.",
+            why=f"The data of {project} takes {used / 2**20:,.0f} MiB of a budget of {budget / 2**20:,.0f} MiB{more}.",
+            fix="Destroy an environment of it that is not needed, or raise the budget: `homeport backup schedule --budget SIZE`.",
+        )
+
+
 class RecoveryRefused(HomeportError):
     """A home cannot be brought back here."""
 

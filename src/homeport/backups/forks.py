@@ -1,28 +1,38 @@
-"""Forks: a new environment with the data, the release, the configuration and the secrets that an environment had at a moment."""
+"""Forks: a new environment with the data, the release, the configuration and the secrets that an environment had at a moment.
+
+Its databases are closed (nobody but Homeport gets in) until they are masked, and what a crash interrupts before that is thrown away: see
+`operations`.
+"""
 
 from __future__ import annotations
 
-import logging
+import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from homeport.backups.errors import BackupMissing, ForkRefused, stamp
+from homeport.backups.errors import BackupMissing, ForkRefused, TimeUnreachable, stamp
 from homeport.backups.kinds import COPIERS, copier_of
 from homeport.backups.manifest import Manifest, Moment
-from homeport.backups.masking import mask, problems
+from homeport.backups.masking import check, mask
+from homeport.backups.operations import Progress, discard_addons, operating, undo_fork
 from homeport.backups.restoring import choose_among, look, materialise, reach, restore_disks
 from homeport.backups.room import Room
 from homeport.backups.taking import take_addon
-from homeport.drivers.addons import switching
+from homeport.backups.timing import phase, phases
 from homeport.drivers.addons.base import AddOnId
-from homeport.drivers.addons.keeping import ServerDriver
-from homeport.drivers.addons.records import records
-from homeport.drivers.files import give, remove_tree
+from homeport.drivers.files import give
 from homeport.model.addon import External
 from homeport.model.base import Frozen
+from homeport.model.env import GeneratedValue
 from homeport.model.release import DeployStatus, PinnedSecret, Release
+from homeport.model.service import CronService, WorkerService
+from homeport.model.spec import Spec
 
-log = logging.getLogger("homeport.backups")
+OUTWARD = re.compile(
+    r"SMTP|MAIL|SENDGRID|POSTMARK|RESEND|TWILIO|SMS|STRIPE|PAYPAL|PADDLE|WEBHOOK|SLACK|DISCORD|TELEGRAM|PUSHER|SNS|HUBSPOT|SEGMENT"
+)
+"""Parts of names of variables that lead to people outside: mail, messages, money, hooks."""
 
 
 class Forked(Frozen):
@@ -38,9 +48,26 @@ class Forked(Frozen):
     """By add-on the backup it began from."""
     masked: dict[str, int] = {}
     """Rows changed by rule."""
+    off: tuple[str, ...] = ()
+    """Workers and scheduled jobs that it has and does not run: `homeport scale NAME=1` starts one."""
+    outward: tuple[str, ...] = ()
+    """Variables by whose names it may reach people outside with the source's own accounts."""
     seconds: float = 0.0
     """Until the data was there; the deploy follows."""
+    phases: dict[str, float] = {}
+    """Seconds by what was done."""
     deploy: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Seeded(Frozen):
+    """What a new environment's databases began with."""
+
+    source: str
+    addons: dict[str, str] = {}
+    masked: dict[str, int] = {}
+    off: tuple[str, ...] = ()
+    seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -59,51 +86,140 @@ def release_at(room: Room, project: str, environment: str, at: datetime) -> Rele
     raise ForkRefused(why=why, fix="Choose a later time: `homeport releases`.")
 
 
-def fork(room: Room, project: str, source: str, name: str, moment: Moment, *, actor: str, masked: bool = True) -> Forked:
+def fork(
+    room: Room, project: str, source: str, name: str, moment: Moment, *, actor: str, masked: bool = True, workers: bool = False,
+    crons: bool = False,
+) -> Forked:  # fmt: skip
     """Make environment `name` of what `source` was. When anything fails, nothing of it is left and the source was not touched.
 
-    Raises ForkRefused, TimeUnreachable, BackupMissing, and what a restore raises.
+    Workers and scheduled jobs are off unless asked for: they would do production's work a second time. Raises ForkRefused,
+    EnvironmentBusy, TimeUnreachable, BackupMissing, and what a restore raises.
     """
     began = time.monotonic()
     if room.store.environments.get(project, name) is not None:
         raise ForkRefused(why=f"{project} has an environment {name} already.", fix="Choose another name, or destroy that one first.")
     at = moment.at or datetime.now(UTC)
+    if at > datetime.now(UTC):
+        raise TimeUnreachable(why=f"{stamp(at)} is in the future.", latest=datetime.now(UTC))
     origin = release_at(room, project, source, at)
     rules = origin.spec.mask if masked else {}
-    if wrong := problems(rules):
-        raise ForkRefused(why=f"A masking rule cannot be read: {wrong[0]}.", fix="Correct `mask:` in homeport.yaml and deploy it.")
-    with room.busy:
-        chosen = _chosen(room, origin, moment.at)
-        made: list[AddOnId] = []
+    check(rules)
+    room.afford(project, "No fork was begun; what runs was not touched.")
+    with (
+        operating(room, "fork", project, name, ("forked-from", project, source), actor=actor, source=source) as progress,
+        room.busy,
+        phases() as took,
+    ):
+        with phase("reach"):
+            chosen = _chosen(room, origin, moment.at)
         try:
-            for addon, manifest in chosen.items():
-                into = AddOnId(project=project, environment=name, name=addon)
-                made.append(into)
-                materialise(room, manifest, Moment(at=moment.at), into)
-                look(room, manifest, into, compare=False)
-                room.store.ledger.claim("addon", into.slug, f"{project}/{name}", addon=addon, engine=manifest.kind)
-            changed = mask([room.postgres.cluster(into) for into in made if chosen[into.name].kind == "postgres"], rules)
-            notes = [*_copies(chosen), *_disks(room, origin, name, at)]
+            changed = _copies(room, chosen, name, moment, rules, progress)
+            notes = [*_as_copied(chosen), *_disks(room, origin, name, at)]
+            off = quieted(room, origin.spec, project, name, workers=workers, crons=crons)
             number = _record(room, origin, name, actor)
         except BaseException:
-            _undo(room, project, name, made)
+            discard_addons(room, progress.detail.get("addons", []))
+            undo_fork(room, project, name)
             raise
-    seconds = round(time.monotonic() - began, 3)
-    deploy = room.wiring.go_live(project, name, number, actor)
+        progress.note(number=number, addons=[])
+        progress.reach("recorded")
+        seconds = round(time.monotonic() - began, 3)
+        deploy = room.wiring.go_live(project, name, number, actor)
     text = f"{project}/{name} was forked from {source} as of {stamp(at)} in {seconds:.1f} s."
     room.wiring.tell("environment.forked", text, project, name, actor=actor, source=source, release=origin.id)
+    outward = outward_of(origin)
     return Forked(
-        project=project,
-        environment=name,
-        source=source,
-        release=origin.id,
-        at=at,
-        addons={addon: manifest.id for addon, manifest in chosen.items()},
-        masked=changed,
-        seconds=seconds,
-        deploy=deploy,
-        notes=tuple(notes),
+        project=project, environment=name, source=source, release=origin.id, at=at, off=off, outward=outward, masked=changed,
+        addons={addon: manifest.id for addon, manifest in chosen.items()}, seconds=seconds, phases=took, deploy=deploy,
+        notes=(*notes, *_remarks(origin, name, source, chosen, rules, off, outward)),
+    )  # fmt: skip
+
+
+def seed(room: Room, release: Release, source: str, *, masked: bool = True, workers: bool = False, crons: bool = False) -> Seeded | None:
+    """Give a new environment's databases the data another environment has now, masked by that one's rules; None when it has data.
+
+    Twice is once: what an interrupted first time left is thrown away. Caches and disks begin empty, since no rule can mask them.
+
+    Raises ForkRefused, BackupMissing, and what a restore raises.
+    """
+    began = time.monotonic()
+    project, name = release.project, release.environment
+    if room.store.ledger.list("addon", f"{project}/{name}"):
+        return None
+    origin = room.wiring.live_release(project, source)
+    if origin is None:
+        raise ForkRefused(why=f"Nothing of {project} is live in {source}.", fix="Name an environment that has data.")
+    rules = origin.spec.mask if masked else {}
+    check(rules)
+    room.afford(project, "The environment was not made; what runs was not touched.")
+    wanted = {n: a for n, a in origin.spec.addons.items() if a.kind == "postgres" and n in release.spec.addons}
+    origin = origin.model_copy(update={"spec": origin.spec.model_copy(update={"addons": wanted})})
+    with room.busy:
+        for addon in wanted:
+            discard_addons(room, [{"kind": "postgres", "project": project, "environment": name, "name": addon}])
+        chosen = _chosen(room, origin, None)
+        made: list[dict[str, str]] = []
+        try:
+            changed = _copies(room, chosen, name, Moment(), rules, None, made)
+        except BaseException:
+            discard_addons(room, made)
+            for row in room.store.ledger.list("addon", f"{project}/{name}"):
+                room.store.ledger.release("addon", row.key)
+            raise
+        off = quieted(room, release.spec, project, name, workers=workers, crons=crons)
+    seconds = round(time.monotonic() - began, 3)
+    text = f"The databases of {project}/{name} began with the data of {source} ({seconds:.1f} s)."
+    room.wiring.tell("environment.seeded", text, project, name, source=source, masked=sum(changed.values()))
+    return Seeded(
+        source=source, addons={addon: manifest.id for addon, manifest in chosen.items()}, masked=changed, off=off, seconds=seconds,
+        notes=tuple(_remarks(release, name, source, chosen, rules, off, ())),
+    )  # fmt: skip
+
+
+def quieted(room: Room, spec: Spec, project: str, name: str, *, workers: bool, crons: bool) -> tuple[str, ...]:
+    """Have workers and scheduled jobs of an environment off until somebody starts them; which."""
+    off = tuple(
+        n for n, s in spec.services.items() if (isinstance(s, WorkerService) and not workers) or (isinstance(s, CronService) and not crons)
     )
+    room.store.environments.ensure(project, name)
+    room.store.environments.change(project, name, scale=dict.fromkeys(off, 0))
+    return off
+
+
+def outward_of(release: Release) -> tuple[str, ...]:
+    """Variables of a release by whose names it may reach people outside, and its outside add-ons."""
+    names = {key for service in release.spec.services.values() for key in service.env}
+    names |= {key for group in release.spec.env_groups.values() for key in group.env}
+    names |= {pin.name.rpartition("/")[2] for pinned in release.secrets.values() for pin in pinned.values()}
+    outside = {name for name, addon in release.spec.addons.items() if isinstance(addon, External)}
+    return tuple(sorted(name for name in names if OUTWARD.search(name.upper()))) + tuple(sorted(outside))
+
+
+def _copies(
+    room: Room, chosen: Mapping[str, Manifest], name: str, moment: Moment, rules: Mapping[str, str], progress: Progress | None,
+    made: list[dict[str, str]] | None = None,
+) -> dict[str, int]:  # fmt: skip
+    """The add-ons of the new environment, closed until all of them are masked; rows changed by rule."""
+    ids = []
+    for addon, manifest in chosen.items():
+        into = AddOnId(project=manifest.project, environment=name, name=addon)
+        if progress is not None:
+            progress.makes(into, manifest.kind)
+        if made is not None:
+            made.append({"kind": manifest.kind, **into.model_dump()})
+        materialise(room, manifest, Moment(at=moment.at), into)
+        ids.append(into)
+        if progress is not None:
+            progress.reach("copied")
+        with phase("look"):
+            look(room, manifest, into, compare=False)
+    with phase("mask"):
+        changed = mask([room.postgres.cluster(into) for into in ids if chosen[into.name].kind == "postgres"], rules)
+    if progress is not None:
+        progress.reach("masked")
+    for into in ids:
+        room.store.ledger.claim("addon", into.slug, f"{into.project}/{name}", addon=into.name, engine=chosen[into.name].kind)
+    return changed
 
 
 def _chosen(room: Room, origin: Release, at: datetime | None) -> dict[str, Manifest]:
@@ -124,7 +240,7 @@ def _chosen(room: Room, origin: Release, at: datetime | None) -> dict[str, Manif
     return found
 
 
-def _copies(chosen: dict[str, Manifest]) -> list[str]:
+def _as_copied(chosen: Mapping[str, Manifest]) -> list[str]:
     """What does not hold exactly the moment that was asked for."""
     found = []
     for addon, manifest in chosen.items():
@@ -144,14 +260,17 @@ def _disks(room: Room, origin: Release, name: str, at: datetime) -> list[str]:
         return ["its disks are empty: there is no copy of them yet"]
     start = f"{origin.project}-{origin.environment}-"
     names = {volume: f"{origin.project}-{name}-{volume.removeprefix(start)}" for volume in volumes}
-    restore_disks(room, manifest, names)
     account = room.wiring.account(origin.project, name)
     for target in names.values():
+        room.store.ledger.claim("volume", target, f"{origin.project}/{name}")
+    with phase("disks"):
+        restore_disks(room, manifest, names)
+    for target in names.values():
         folder = room.home / "volumes" / target
-        if folder.is_dir():
-            if account is not None:
-                give(folder, account)
-            room.store.ledger.claim("volume", target, f"{origin.project}/{name}")
+        if not folder.is_dir():
+            room.store.ledger.release("volume", target)
+        elif account is not None:
+            give(folder, account)
     return [f"its disks are those of {stamp(manifest.taken_at)}"]
 
 
@@ -172,15 +291,25 @@ def _record(room: Room, origin: Release, name: str, actor: str) -> int:
     return number
 
 
-def _undo(room: Room, project: str, name: str, made: list[AddOnId]) -> None:
-    there = {record.id: record.kind for record in records(room.home)}
-    for id in made:
-        driver: object = room.drivers.get(there.get(id, ""))
-        if isinstance(driver, ServerDriver):
-            switching.discard(driver, id)
-        room.store.ledger.release("addon", id.slug)
-    for volume in room.store.ledger.list("volume", f"{project}/{name}"):
-        remove_tree(room.home / "volumes" / volume.key)
-        room.store.ledger.release("volume", volume.key)
-    room.store.releases.remove(project, name)
-    room.store.environments.remove(project, name)
+def _remarks(
+    release: Release, name: str, source: str, chosen: Mapping[str, Manifest], rules: Mapping[str, str], off: tuple[str, ...],
+    outward: tuple[str, ...],
+) -> list[str]:  # fmt: skip
+    """What somebody has to know of the new environment, one sentence each."""
+    found = []
+    if off:
+        start = " ".join(f"{one}=1" for one in off)
+        found.append(f"off, so that {source}'s work is not done twice: {', '.join(off)}; `homeport scale {start} --env {name}` starts them")
+    if chosen and not rules:
+        found.append("nothing was masked: `mask:` in homeport.yaml has no rules, or they were left out")
+    elif plain := [addon for addon, manifest in chosen.items() if manifest.kind != "postgres"]:
+        found.append(f"copied as they are, since rules mask PostgreSQL only: {', '.join(plain)}")
+    if outward:
+        found.append(
+            f"the same as {source}'s, and what is sent with them is real: {', '.join(outward)}; "
+            f"`homeport env set KEY=... --env {name}` gives it others"
+        )
+    generated = sorted({key for s in release.spec.services.values() for key, value in s.env.items() if isinstance(value, GeneratedValue)})
+    if generated and release.environment != name:
+        found.append(f"generated values are {source}'s, so that what they signed or sealed can be read: {', '.join(generated)}")
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from homeport.backups.errors import BackupMissing
 from homeport.backups.guard import DiskReport, Watch, report
 from homeport.backups.kinds import COPIERS, copier_of
 from homeport.backups.manifest import DISKS, PLATFORM, Manifest, Moment, Proof
+from homeport.backups.operations import Progress, go_on, operating, take_back
 from homeport.backups.restoring import Restored, restore_disks, restore_in_place
 from homeport.backups.room import Policy, Room
 from homeport.drivers.addons import switching
@@ -76,13 +78,19 @@ class Keeper:
     def start(self) -> None:
         """Clean up after a crash and begin."""
         drills.sweep(self.room)
+        go_on(self.room)
         for thread in self._threads:
             thread.start()
 
     @staticmethod
     def before_start(room: Room) -> list[AddOnId]:
-        """Finish restores that a crash interrupted between their two renames; call it before add-ons are started."""
-        return switching.finish(room.home)
+        """Finish restores that a crash interrupted between their two renames, and undo what it interrupted earlier.
+
+        Call it before add-ons are started.
+        """
+        found = switching.finish(room.home)
+        take_back(room)
+        return found
 
     def stop(self) -> None:
         """Stop the background work; an upload goes on at the next start."""
@@ -229,17 +237,21 @@ class Keeper:
                 found.append(rows[0])
         return found
 
-    def restore(self, id: AddOnId, moment: Moment, *, actor: str) -> Restored:
+    def restoring(self, project: str, environment: str) -> AbstractContextManager[Progress]:
+        """Have an environment for a restore: deploys wait meanwhile. Raises EnvironmentBusy."""
+        return operating(self.room, "restore", project, environment)
+
+    def restore(self, id: AddOnId, moment: Moment, progress: Progress, *, actor: str) -> Restored:
         """Bring an add-on back in place. Raises what `restore_in_place` raises."""
-        done = restore_in_place(self.room, id, moment)
+        done = restore_in_place(self.room, id, moment, progress)
         text = f"{id.name} was brought back to {moment.text} in {done.seconds:.1f} s; the former data is kept 7 days."
         self.room.wiring.tell("backup.restored", text, id.project, id.environment, actor=actor, subject=id.name, backup=done.backup)
         return done
 
-    def restore_disks(self, manifest: Manifest, *, actor: str) -> Restored:
+    def restore_disks(self, manifest: Manifest, progress: Progress, *, actor: str) -> Restored:
         """Bring the disks of an environment back in place; what writes to them is stopped by the caller."""
         names = {folder: folder for folder in {path.split("/")[0] for path in (manifest.fingerprint.files if manifest.fingerprint else {})}}
-        done = restore_disks(self.room, manifest, names)
+        done = restore_disks(self.room, manifest, names, progress)
         text = f"The disks were brought back to {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC; the former ones are kept 7 days."
         self.room.wiring.tell("backup.restored", text, manifest.project, manifest.environment, actor=actor, backup=manifest.id)
         return done

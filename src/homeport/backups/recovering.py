@@ -76,6 +76,12 @@ class Alone:
         del project, environment, number, actor
         return ""
 
+    def released(self, project: str, environment: str) -> None:
+        del project, environment
+
+    def forget(self, project: str, environment: str) -> None:
+        del project, environment
+
     def vault_keys(self) -> Sequence[bytes]:
         return self._keys
 

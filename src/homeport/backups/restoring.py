@@ -13,7 +13,9 @@ from homeport.backups.errors import BackupMissing, NotProven, TimeUnreachable, s
 from homeport.backups.kinds import copier_of
 from homeport.backups.kinds.base import unpacked
 from homeport.backups.manifest import Fingerprint, Manifest, Moment
+from homeport.backups.operations import Progress, operating
 from homeport.backups.room import Room
+from homeport.backups.volumes import exchange, incoming
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest
 from homeport.drivers.addons.postgres.backups import Recovery
@@ -100,11 +102,15 @@ def look(room: Room, manifest: Manifest, id: AddOnId, *, compare: bool) -> Finge
     return found
 
 
-def restore_in_place(room: Room, id: AddOnId, moment: Moment) -> Restored:
+def restore_in_place(room: Room, id: AddOnId, moment: Moment, progress: Progress | None = None) -> Restored:
     """Bring an add-on back to a moment: beside the running one, proven, then in its place; the old one is kept 7 days.
 
-    Raises what `materialise` and `look` raise; then nothing was touched. AddOnFailed after the switch: the old one runs again.
+    Without `progress` it is an operation of its own. Raises EnvironmentBusy, and what `materialise` and `look` raise; then nothing was
+    touched. AddOnFailed after the switch: the old one runs again.
     """
+    if progress is None:
+        with operating(room, "restore", id.project, id.environment) as alone:
+            return restore_in_place(room, id, moment, alone)
     began = time.monotonic()
     driver = room.server(room.driver_of(id).kind)
     with room.busy:
@@ -112,18 +118,23 @@ def restore_in_place(room: Room, id: AddOnId, moment: Moment) -> Restored:
         manifest = choose(room, id, moment)
         fresh = AddOnId(project=id.project, environment=id.environment, name=f"{id.name}.{manifest.id[-6:]}")
         switching.discard(driver, fresh)
+        progress.makes(fresh, manifest.kind)
         try:
+            progress.reach("begun")
             recovery = materialise(room, manifest, moment, fresh)
             rows = look(room, manifest, fresh, compare=bool(moment.backup)).rows
+            progress.reach("proven")
             grave = switching.switch(driver, fresh, id)
+            progress.reach("switched")
         except BaseException:
             switching.discard(driver, fresh)
             with contextlib.suppress(Exception):
                 driver.start(id)
             raise
+        progress.keeps(fresh)
+        if grave is not None:
+            room.store.ledger.claim("tombstone", grave.name, id.slug, folder=str(grave))
         _bring_up(room, room.driver_of(id), id, grave)
-    if grave is not None:
-        room.store.ledger.claim("tombstone", grave.name, id.slug, folder=str(grave))
     notes: tuple[str, ...] = ()
     if not copier_of(manifest.kind).any_moment and not moment.backup:
         notes = (f"It is the copy of {stamp(manifest.taken_at)}: its engine keeps no log of changes.",)
@@ -163,7 +174,7 @@ def reach(room: Room, id: AddOnId) -> None:
         log.warning("%s: its latest changes were not archived: %s", id.slug, error)
 
 
-def restore_disks(room: Room, manifest: Manifest, names: dict[str, str]) -> Restored:
+def restore_disks(room: Room, manifest: Manifest, names: dict[str, str], progress: Progress | None = None) -> Restored:
     """Put copies of disks under `volumes/`: `names` says for each copied folder which it becomes. A folder that is there is buried.
 
     Stop what writes to them first. Raises ParcelDamaged, NotProven, StorageFailed, NoRoom.
@@ -172,6 +183,8 @@ def restore_disks(room: Room, manifest: Manifest, names: dict[str, str]) -> Rest
     room.require(manifest.plain, "Nothing was restored; what runs was not touched.")
     volumes = room.home / "volumes"
     volumes.mkdir(mode=0o755, exist_ok=True)
+    if progress is not None:
+        progress.note(disks=sorted(names.values()), exchanging=False)
     with room.busy, room.workspace() as folder:
         copy = folder / "copy"
         try:
@@ -181,25 +194,19 @@ def restore_disks(room: Room, manifest: Manifest, names: dict[str, str]) -> Rest
         problem = disks.problems_of(copy, manifest.fingerprint) if manifest.fingerprint else ""
         if problem:
             raise NotProven(backup=manifest.id, why=problem)
-        graves = []
         for source, target in names.items():
+            remove_tree(incoming(room.home, target))
             if (copy / source).is_dir():
-                graves.append(_bury_volume(room, target))
-                (copy / source).rename(volumes / target)
+                (copy / source).rename(incoming(room.home, target))
+        if progress is not None:
+            progress.reach("proven")
+            progress.note(exchanging=True)
+        graves = [exchange(room, target) for target in names.values()]
+        if progress is not None:
+            progress.reach("switched")
         remove_tree(copy)
     return Restored(
         project=manifest.project, environment=manifest.environment, name="disks", kind="disks", backup=manifest.id, at=manifest.taken_at,
         seconds=round(time.monotonic() - began, 3), rows=len(manifest.fingerprint.files) if manifest.fingerprint else 0,
         tombstone=", ".join(grave for grave in graves if grave),
     )  # fmt: skip
-
-
-def _bury_volume(room: Room, name: str) -> str:
-    folder = room.home / "volumes" / name
-    if not folder.exists():
-        return ""
-    grave = room.home / "tombstones" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{name}"
-    grave.parent.mkdir(mode=0o711, exist_ok=True)
-    folder.rename(grave)
-    room.store.ledger.claim("tombstone", grave.name, name, folder=str(grave))
-    return grave.name

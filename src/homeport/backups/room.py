@@ -14,12 +14,13 @@ from typing import Protocol
 
 from pydantic import Field
 
-from homeport.backups.errors import BackupMissing, NoRoom
+from homeport.backups.errors import BackupMissing, BudgetSpent, NoRoom
 from homeport.backups.manifest import Manifest, Proof
 from homeport.backups.repository import Repository
 from homeport.drivers.addons.base import AddOnDriver, AddOnId
 from homeport.drivers.addons.keeping import ServerDriver
 from homeport.drivers.addons.postgres import PostgresDriver
+from homeport.drivers.addons.servers import folder_size
 from homeport.drivers.files import remove_tree
 from homeport.drivers.storage.base import Storage, StorageFailed, Target
 from homeport.drivers.storage.keys import BackupKey, home_key
@@ -95,6 +96,12 @@ class Room:
         self.open_storage, self._targets = open_storage, targets
         self.folder = home / "backups"
         self.folder.mkdir(mode=0o711, exist_ok=True, parents=True)
+    def released(self, project: str, environment: str) -> None:
+        """An operation has let go of an environment: deploys that wait for it can begin."""
+
+    def forget(self, project: str, environment: str) -> None:
+        """Take back every secret that was set for an environment that did not come to be."""
+
         self.busy = threading.RLock()
         """Held by whoever changes add-ons or takes copies: one at a time."""
 
@@ -110,6 +117,8 @@ class Room:
 
     @property
     def postgres(self) -> PostgresDriver:
+        self.reach: Callable[[str, str], None] = lambda _step, _point: None
+        """Called at points of an operation where the control plane can be made to die."""
         driver = self.drivers["postgres"]
         assert isinstance(driver, PostgresDriver)  # noqa: S101 (wired so)
         return driver
@@ -166,6 +175,25 @@ class Room:
         """Raises BackupMissing when there is no such add-on."""
         for row in self.store.ledger.list("addon", f"{id.project}/{id.environment}"):
             if row.value["addon"] == id.name and str(row.value.get("engine")) in self.drivers:
+    def afford(self, project: str, what: str, needed: int = 0) -> None:
+        """Raises BudgetSpent when a project's data takes its budget already, or would with `needed` bytes more."""
+        budget = self.policy.budget
+        if budget and (used := self.used_by(project)) + needed > budget:
+            raise BudgetSpent(project=project, used=used, budget=budget, needed=needed, what=what)
+
+    def used_by(self, project: str) -> int:
+        """Bytes of a project's add-ons and disks, of every environment, by what the ledger says is its own."""
+        return sum(self.sizes(project).values())
+
+    def sizes(self, project: str = "") -> dict[str, int]:
+        """Bytes of add-ons and disks by project."""
+        used: dict[str, int] = {}
+        for kind, folder in (("addon", self.home / "addons"), ("volume", self.home / "volumes")):
+            for row in self.store.ledger.list(kind, project):
+                owner = row.owner.split("/")[0]
+                used[owner] = used.get(owner, 0) + (folder_size(folder / row.key) if (folder / row.key).is_dir() else 0)
+        return used
+
                 return self.drivers[str(row.value["engine"])]
         raise BackupMissing(f"There is no add-on {id.name} in {id.environment} of {id.project}.", "`homeport status` shows what there is.")
 

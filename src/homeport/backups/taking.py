@@ -35,7 +35,9 @@ def take_addon(room: Room, id: AddOnId) -> Manifest:
     driver = room.driver_of(id)
     copier = copier_of(driver.kind)
     with room.busy, room.workspace() as folder:
-        room.require(2 * driver.inspect(id).size, f"No backup of {id.name} was begun; it runs on unchanged.")
+        size, what = driver.inspect(id).size, f"No backup of {id.name} was begun; it runs on unchanged."
+        room.require(2 * size, what)
+        _afford(room, id.project, what)
         try:
             taken = copier.take(room, id, folder)
         except copier.errors as error:
@@ -54,7 +56,9 @@ def take_disks(room: Room, project: str, environment: str) -> Manifest | None:
     if not volumes:
         return None
     with room.busy, room.workspace() as folder:
-        room.require(2 * sum(folder_size(volume) for volume in volumes), f"No backup of the disks of {environment} was begun.")
+        what = f"No backup of the disks of {environment} was begun."
+        room.require(2 * sum(folder_size(volume) for volume in volumes), what)
+        _afford(room, project, what)
         began = datetime.now(UTC)
         try:
             print_ = disks.copy(volumes, folder / "copy")
@@ -65,6 +69,12 @@ def take_disks(room: Room, project: str, environment: str) -> Manifest | None:
             fingerprint=print_,
         )  # fmt: skip
         return _send(room, manifest, folder / "copy")
+
+
+def _afford(room: Room, project: str, what: str) -> None:
+    """A copy that stays on this machine is data of its project; one that goes elsewhere is not. Raises BudgetSpent."""
+    if any(target.kind == "folder" and Path(target.address).is_relative_to(room.home) for target in room.targets()):
+        room.afford(project, what)
 
 
 def take_platform(room: Room) -> Manifest:

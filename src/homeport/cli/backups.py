@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from homeport.cli.client import Client, segment
 from homeport.cli.errors import CliError, usage
 from homeport.cli.follow import Follower
 from homeport.cli.options import Environment, Json, Project
+from homeport.cli.times import given
 from homeport.cli.where import find_project, path_of
 
 LONG = 24 * 3600.0
@@ -155,7 +156,7 @@ def remove_target(name: Annotated[str, typer.Argument(help="Target.", show_defau
 
 def restore(
     backup: Annotated[str, typer.Argument(help="Backup to bring back, instead of a time.", show_default=False)] = "",
-    to: Annotated[str, typer.Option("--to", help='Time such as "2026-11-20T14:05:07.5Z", "14:05", "10m" ago, or "latest".')] = "",
+    to: Annotated[str, typer.Option("--to", help='Time such as "2026-11-20T14:05:07.5Z", "yesterday 14:05", "10m" ago, or "latest".')] = "",
     addon: Annotated[str, typer.Option("--addon", help="Add-on or `disks`; default every PostgreSQL add-on.")] = "",
     beside: Annotated[str, typer.Option("--as", help="Make a new environment of it instead.")] = "",
     project: Project = None,
@@ -170,7 +171,7 @@ def restore(
         if backup:
             to = str(_backup(client, backup)["taken_at"])
         return fork(environment, at=to, name=beside, project=name, json=json)
-    body = {"addon": addon, "backup": backup, **({"to": _time(to)} if to and to != "latest" else {})}
+    body = {"addon": addon, "backup": backup, **given("to", to)}
     found = client.call("POST", f"{path_of(name, environment)}/restore", body, timeout=LONG)
     if json:
         return show.as_json(found)
@@ -192,17 +193,19 @@ def _backup(client: Client, id: str) -> dict[str, Any]:
 
 def fork(
     source: Annotated[str, typer.Argument(help="Environment to fork.", show_default=False)],
-    at: Annotated[str, typer.Option("--at", help='Moment: "14:05", "2026-11-20T14:05:07Z", "10m" ago; default now.')] = "",
+    at: Annotated[str, typer.Option("--at", help='"14:05", "yesterday 14:05", "2026-11-20T14:05:07Z", "10m" ago; now if left out.')] = "",
     name: Annotated[str, typer.Option("--as", help="The new environment.", show_default=False)] = "",
     project: Project = None,
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Do not apply the rules of `mask:`.")] = False,
+    workers: Annotated[bool, typer.Option("--with-workers", help="Run its workers as well.")] = False,
+    crons: Annotated[bool, typer.Option("--with-crons", help="Run its scheduled jobs as well.")] = False,
     json: Json = False,
 ) -> None:
     if not name:
         raise usage("The new environment has no name.", "Name it with `--as NAME`.")
     client = Client()
     found_project, source = find_project(client, project, source)
-    body = {"name": name, "masked": not unmasked, **({"at": _time(at)} if at and at != "latest" else {})}
+    body = {"name": name, "masked": not unmasked, "workers": workers, "crons": crons, **given("at", at)}
     found = client.call("POST", f"{path_of(found_project, source)}/fork", body, timeout=LONG)
     result = Follower(json=json).run(client.follow(found["deploy"])) or client.get(f"/api/v1/deploys/{found['deploy']}")["result"]
     if json:
@@ -259,35 +262,6 @@ def recover(
 
 
 # --- reading and showing ------------------------------------------------------------------------------------------------
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """A time as people write it: ISO 8601, `14:05[:07.5]` (the last such time, of this machine), or a duration ago. Raises ValueError."""
-    from homeport.model.base import parse_duration
-
-    text = text.strip()
-    if text.endswith("ago"):
-        text = text.removesuffix("ago").strip()
-    if text and text[0].isdigit() and ":" in text and "-" not in text and "T" not in text:
-        clock = datetime.fromisoformat(f"2000-01-01T{text.zfill(5)}")
-        local = now.astimezone()
-        found = local.replace(hour=clock.hour, minute=clock.minute, second=clock.second, microsecond=clock.microsecond)
-        return (found if found <= local else found - timedelta(days=1)).astimezone(UTC)
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        ago: timedelta = parse_duration(text)
-        return now - ago
-    return (found if found.tzinfo else found.astimezone()).astimezone(UTC)
-
-
-def _time(text: str) -> str:
-    try:
-        return moment(text, datetime.now(UTC)).isoformat()
-    except ValueError as error:
-        raise usage(
-            f"{text!r} is not a time.", 'Write "2026-11-20T14:05:07.5Z", "14:05", "10m" for ten minutes ago, or "latest".'
-        ) from error
 
 
 def _subject(row: dict[str, Any]) -> str:

@@ -35,8 +35,10 @@ from homeport.model.errors import DiskFull, HomeportError, disk_full
 from homeport.model.plan import Plan
 from homeport.model.release import DeployResult, DeployStatus
 from homeport.store.database import no_room
+from homeport.model.service import CronService
 from homeport.store.deploys import DeployRow
 
+from homeport.store.operations import TITLES
 log = logging.getLogger("homeport")
 
 MAX_INSTANCES = 64
@@ -87,6 +89,10 @@ class ControlPlane:
         """Resume interrupted deploys, adopt what runs, start what should run."""
         self.platform.builder.end_strays()
         self.supervisor.rouse()
+        for operation in self.platform.store.operations.all():
+            if operation.kind == "destroy":  # what a crash interrupted is gone through again; what is gone already is success
+                self._destroy_environment(operation.project, operation.environment, str(operation.detail.get("actor", "")))
+                self.platform.store.operations.end(operation.id)
         self.durable.launch()
         for row in self.platform.store.deploys.open():
             if row.status == DeployStatus.RUNNING.value and not self.durable.known(row.id):
@@ -122,8 +128,15 @@ class ControlPlane:
             self.platform.progress.of(id).write("failed", result={"status": "superseded", "deploy": id, "project": request.project})
         self._dispatch(request.project, request.environment)
         return row
+        held = self.platform.store.operations.of(request.project, request.environment)
+        if held is not None and not request.automatic:
+            self.platform.progress.of(row.id).step("wait", f"Waiting: {TITLES[held.kind].lower()} of this environment is under way")
 
     def _dispatch(self, project: str, environment: str) -> None:
+    def released(self, project: str, environment: str) -> None:
+        """An operation has let go of an environment: what waited for it begins."""
+        self._dispatch(project, environment)
+
         row = self.platform.store.deploys.begin_next(project, environment)
         if row is not None:
             self.durable.start("deploy", row.id, row.request)
@@ -187,6 +200,11 @@ class ControlPlane:
         for name, count in services.items():
             definition = release.spec.services.get(name)
             if definition is None or not needs_process(definition):
+            if isinstance(definition, CronService):
+                if count not in (0, 1):
+                    why = f"{name} is a scheduled job: 0 turns its schedule off, 1 on."
+                    raise ScaleInvalid(what="Nothing was changed.", why=why, fix="`homeport cron run` runs it once.")
+                continue
                 raise ScaleInvalid(
                     what="Nothing was changed.", why=f"{name!r} has no instances.", fix="See `homeport ps` for those that have."
                 )
@@ -272,12 +290,22 @@ class ControlPlane:
             list(pool.map(self.platform.runtime.stop, ids))
 
     def destroy(self, project: str, environment: str = "", *, actor: str) -> list[str]:
-        """Remove a project (or one environment): processes, routes, releases. Data is tombstoned for 7 days. Returns what was."""
+        """Remove a project (or one environment): processes, routes, releases. Data is tombstoned for 7 days. Returns what was.
+
+        Raises ProjectNotFound, EnvironmentBusy.
+        """
         rows = [r for r in self.platform.store.environments.all() if r.project == project and environment in ("", r.environment)]
         if not rows:
             raise _missing(f"There is no project {project!r}" + (f" with an environment {environment!r}." if environment else "."))
-        for row in rows:
-            self._destroy_environment(row.project, row.environment, actor)
+        claims = [("destroy", row.project, row.environment) for row in rows]
+        began = self.platform.store.operations.begin(claims, what="Nothing was removed.", actor=actor)
+        try:
+            for row in rows:
+                self._destroy_environment(row.project, row.environment, actor)
+        finally:
+            self.platform.store.operations.end(began[0].id)
+            for row in rows:
+                self.released(row.project, row.environment)
         with self.platform.edge_lock:
             self.platform.refresh_edge()
         return [f"{r.project}/{r.environment}" for r in rows]

@@ -71,7 +71,7 @@ class Cron:
     def _tick_release(self, row: EnvironmentRow, release: Release) -> None:
         for name in active_services(release):
             service = release.spec.services[name]
-            if isinstance(service, CronService) and service.schedule:
+            if isinstance(service, CronService) and service.schedule and row.scale.get(name) != 0:
                 slot = last_slot(service, self.now())
                 if slot is not None and slot > max(row.created_at, self.now() - LATE) and slot > release.created_at:
                     self.run(release, name, scheduled_for=slot)

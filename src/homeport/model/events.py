@@ -35,6 +35,7 @@ KINDS: dict[str, str] = {
     "instance.restarted": "An instance was started again after it had ended or stopped answering.",
     "instance.started": "An instance that should run and did not was started.",
     "instance.unwell": "An instance fails its health check while it is live.",
+    "operation.interrupted": "A stop of the control plane came in the middle of a restore or fork; the text says what became of it.",
     "project.destroyed": "A project, or an environment of it, was removed; its data is kept 7 days.",
     "release.rolled-back": "A watched release did worse than the one before, which is being put live again.",
     "release.worse": "A watched release does badly, and there is no earlier one to go back to.",

@@ -10,6 +10,7 @@ from sqlalchemy import delete, insert, select, update
 
 from homeport.model.release import DeployStatus
 from homeport.store.database import Database
+from homeport.store.operations import alone, taken
 from homeport.store.tables import deploys as table
 
 OPEN = (DeployStatus.QUEUED.value, DeployStatus.RUNNING.value)
@@ -55,8 +56,11 @@ class Deploys:
             return DeployRow(**db.execute(select(table).where(table.c.id == id)).mappings().one()), older
 
     def begin_next(self, project: str, environment: str) -> DeployRow | None:
-        """Mark the newest waiting deploy as running and return it, unless one runs already."""
+        """Mark the newest waiting deploy as running and return it, unless one runs already or an operation has the environment."""
         with self.database.transaction() as db:
+            alone(self.database, db, project, environment)
+            if taken(db, project, environment):
+                return None
             where = (table.c.project == project, table.c.environment == environment)
             if db.execute(select(table.c.id).where(*where, table.c.status == DeployStatus.RUNNING.value)).first() is not None:
                 return None

@@ -16,6 +16,7 @@ from homeport.store.events import Events
 from homeport.store.instances import Instances, put_roles
 from homeport.store.keys import ApiKeys
 from homeport.store.ledger import Ledger
+from homeport.store.operations import Operations
 from homeport.store.releases import Releases, put_live
 from homeport.store.secrets import SecretRows
 from homeport.store.stores import SecretStores
@@ -38,6 +39,7 @@ class Store:
         self.secret_stores = SecretStores(self.database)
         self.crons = CronRuns(self.database)
         self.backups = Backups(self.database)
+        self.operations = Operations(self.database)
 
     @classmethod
     def open(cls, home: Path, url: str = "") -> Store:

@@ -22,7 +22,7 @@ from homeport.backups.keeper import keep
 from homeport.backups.masking import problems
 from homeport.backups.room import Policy
 from homeport.backups.taking import portions, tree
-from homeport.cli.backups import moment
+from homeport.cli.times import moment
 from homeport.drivers.storage.keys import BackupKey, BackupKeyWrong, home_key, unwrap, wrap
 from homeport.drivers.storage.parcels import ParcelDamaged, _pack, check, pack_file, pack_tree, unpack_file, unpack_tree
 from homeport.store.backups import BackupRow
@@ -73,6 +73,25 @@ def test_the_forecast_follows_the_line() -> None:
         ("10m", NOW - timedelta(minutes=10)),
         ("10m ago", NOW - timedelta(minutes=10)),
         ("1h30m", NOW - timedelta(minutes=90)),
+        ("2 hours ago", NOW - timedelta(hours=2)),
+        ("an hour ago", NOW - timedelta(hours=1)),
+        ("1 week ago", NOW - timedelta(days=7)),
+        ("now", NOW),
+        ("@1763647507", datetime(2025, 11, 20, 14, 5, 7, tzinfo=UTC)),
+        ("2026-11-20 14:05 UTC", NOW.replace(second=0)),
+        ("2026-11-20 15:05 Europe/Vienna", NOW.replace(second=0)),
+        ("2026-11-20T15:05:07.25+0100", NOW.replace(microsecond=250_000)),
+        ("14:05 UTC", NOW.replace(second=0)),
+        ("14:05Z", NOW.replace(second=0)),
+        ("16:05+02:00", NOW.replace(second=0)),
+        ("2:05pm UTC", NOW.replace(second=0)),
+        ("14:06 UTC", NOW.replace(minute=6, second=0) - timedelta(days=1)),
+        ("today 14:05 UTC", NOW.replace(second=0)),
+        ("yesterday 14:05:07 UTC", NOW - timedelta(days=1)),
+        ("Yesterday at 14:05 UTC", NOW.replace(second=0) - timedelta(days=1)),
+        ("friday 14:05 UTC", NOW.replace(second=0)),
+        ("friday 14:06 UTC", NOW.replace(minute=6, second=0) - timedelta(days=7)),
+        ("monday 09:00 UTC", datetime(2026, 11, 16, 9, tzinfo=UTC)),
     ],
 )
 def test_times_are_read_as_people_write_them(text: str, wanted: datetime) -> None:
@@ -86,8 +105,20 @@ def test_a_clock_time_is_the_last_such_time() -> None:
     assert moment(f"{local:%H:%M:%S}", NOW) == NOW.replace(microsecond=0)
     later = local + timedelta(minutes=1)
     assert NOW - moment(f"{later:%H:%M:%S}", NOW) > timedelta(hours=23, minutes=50)
-    with pytest.raises(ValueError, match="duration"):
-        moment("yesterday", NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("yesterday", "no time of day"), ("soon", "no duration"), ("25:00", "hour"), ("14:61", "minute"), ("13:00pm", "no hour"),
+        ("2026-11-20", "without a time of day"), ("2026-13-20 14:05", "cannot be read"), ("14:05 Mars/Base", "no time zone"),
+        ("yesterday noonish", "no time of day"), ("", "no duration"),
+    ],
+)  # fmt: skip
+def test_a_wrong_time_is_told_with_what_is_wrong_with_it(text: str, why: str) -> None:
+    """Nothing is guessed: each wrong form has its reason."""
+    with pytest.raises(ValueError, match=why):
+        moment(text, NOW)
 
 
 def test_masking_rules_are_checked_before_anything_is_copied() -> None:

@@ -21,7 +21,8 @@ from homeport.drivers.addons.base import BackupRef
 from homeport.drivers.addons.errors import AddOnFailed, BackupDamaged, BackupFailed
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.postgres.engines import Engine
-from homeport.drivers.addons.postgres.settings import quoted
+from homeport.drivers.addons.postgres.receiving import PARTIAL
+from homeport.drivers.addons.postgres.settings import closed_hba, quoted
 from homeport.drivers.addons.servers import run_outside
 from homeport.drivers.files import copy_tree, give, remove_tree, sync_folder
 from homeport.model.base import Frozen
@@ -278,6 +279,7 @@ def finish_recovery(cluster: Cluster) -> datetime | None:
         for name in ("restore_command", "recovery_target_action", "recovery_target_timeline", "recovery_target_time", "recovery_target_xid",
                      "recovery_target_name", "recovery_target_lsn"):  # fmt: skip
             admin.execute(sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name)))
+    cluster.write(cluster.data / "pg_hba.conf", closed_hba())
         admin.execute("SELECT pg_reload_conf()")
     remove_tree(cluster.place.folder / "incoming")
     return row[0] if row else None

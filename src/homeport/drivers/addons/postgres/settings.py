@@ -139,6 +139,11 @@ def hba() -> str:
     return "# Written by Homeport; changes are overwritten.\n" + "".join(" ".join(part for part in line if part) + "\n" for line in lines)
 
 
+def closed_hba() -> str:
+    """`pg_hba.conf` of data that is not proven or masked yet: Homeport over the socket, and nobody else."""
+    return "# Written by Homeport until the add-on is provisioned.\n" + f"local all {ADMIN} peer map=homeport\n"
+
+
 def ident(accounts: Sequence[str]) -> str:
     """`pg_ident.conf`: which accounts of the machine may be the superuser."""
     names = [name for name in dict.fromkeys(accounts) if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)]
