@@ -15,8 +15,10 @@ import psycopg
 from homeport.backups.room import Room
 from homeport.drivers.addons.base import AddOnId, AddOnRequest, Provisioned
 from homeport.drivers.addons.keeping import ServerDriver
+from homeport.drivers.addons.mariadb import MariaDBDriver
 from homeport.drivers.addons.postgres import PostgresDriver
 from homeport.drivers.addons.records import records
+from homeport.drivers.addons.temporal import TemporalDriver
 from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.reach import forget, reachable
 from homeport.drivers.storage.base import Target
@@ -101,7 +103,10 @@ class House:
         self.store = Store.open(self.home)
         tools = toolchains()
         self.postgres, self.valkey = PostgresDriver(self.home, tools, system=[]), ValkeyDriver(self.home, tools)
-        self.drivers: dict[str, ServerDriver] = {"postgres": self.postgres, "redis": self.valkey}
+        self.mariadb, self.temporal = MariaDBDriver(self.home), TemporalDriver(self.home, tools)
+        self.drivers: dict[str, ServerDriver] = {
+            "postgres": self.postgres, "redis": self.valkey, "mariadb": self.mariadb, "temporal": self.temporal,
+        }  # fmt: skip
         self.targets: list[Target] = []
         self.wired = Wired(self)
         self.room = Room(

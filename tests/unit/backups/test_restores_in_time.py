@@ -13,8 +13,8 @@ from homeport.backups import wal
 from homeport.backups.drills import drill
 from homeport.backups.errors import ForkRefused, TimeUnreachable
 from homeport.backups.keeper import Keeper
-from homeport.backups.masking import mask
 from homeport.backups.manifest import Moment
+from homeport.backups.masking import mask
 from homeport.backups.restoring import restore_in_place
 from homeport.backups.room import Policy
 from homeport.backups.taking import take_addon

@@ -61,13 +61,12 @@ class ValkeyCopier:
         driver = _driver(room)
         for last in (*[False] * (TRIES - 1), True):
             ref = driver.back_up(id, folder)
-            with driver.admin(Place(room.home, id), decoded=False) as client:
-                before = _unsaved(client)
-                if before[0] == 0 or last:
-                    print_ = Fingerprint(databases=contents(client))
-                    exact = before[0] == 0 and _unsaved(client) == before
-                    if exact or last:
-                        return Taken(ref=ref, fingerprint=print_.model_copy(update={"exact": exact}))
+            before = _unsaved(driver, id)
+            if before[0] == 0 or last:
+                databases = contents(driver, id)
+                exact = before[0] == 0 and _unsaved(driver, id) == before
+                if exact or last:
+                    return Taken(ref=ref, fingerprint=Fingerprint(exact=exact, databases=databases))
             remove_tree(Path(ref.folder))
         raise AssertionError  # the last try returns
 
@@ -86,8 +85,7 @@ class ValkeyCopier:
         return Recovery(state="recovered", latest=manifest.taken_at)
 
     def read(self, room: Room, id: AddOnId) -> Fingerprint:
-        with _driver(room).admin(Place(room.home, id), decoded=False) as client:
-            return Fingerprint(databases=contents(client))
+        return Fingerprint(databases=contents(_driver(room), id))
 
     def difference(self, wanted: Fingerprint, found: Fingerprint) -> str:
         if wanted.keys is not None and not wanted.databases:  # written when only numbers were compared
@@ -105,9 +103,10 @@ def _driver(room: Room) -> ValkeyDriver:
     return driver
 
 
-def _unsaved(client: Client) -> tuple[int, int]:
+def _unsaved(driver: ValkeyDriver, id: AddOnId) -> tuple[int, int]:
     """Changes since the last snapshot began, and the number of snapshots."""
-    found = client.info("persistence")
+    with driver.admin(Place(driver.home, id)) as client:
+        found = client.info("persistence")
     return int(found["rdb_changes_since_last_save"]), int(found["rdb_saves"])
 
 
@@ -124,21 +123,22 @@ def lasting(print_: Fingerprint, now: datetime) -> Fingerprint:
 # --- reading everything -----------------------------------------------------------------------------------------------
 
 
-def contents(client: Client) -> dict[str, dict[str, TablePrint]]:
-    """By database, by type or hour of end: how many keys, and a sum over a digest of each. Bytes, not text, have to come from `client`."""
-    with contextlib.suppress(ResponseError):  # engines before Valkey 8 know it not: then the look counts as use of each key
-        client.execute_command("CLIENT", "NO-TOUCH", "ON")
-    found = {}
-    for name in sorted(name for name in client.info("keyspace") if name.startswith("db")):
-        number = name.removeprefix("db")
-        client.execute_command("SELECT", int(number))
-        groups = _database(client)
+def contents(driver: ValkeyDriver, id: AddOnId) -> dict[str, dict[str, TablePrint]]:
+    """By database, by type or hour of end: how many keys, and a sum over a digest of each. Raises RedisError."""
+    place, found = Place(driver.home, id), {}
+    with driver.admin(place) as client:
+        numbers = sorted(int(name.removeprefix("db")) for name in client.info("keyspace") if name.startswith("db"))
+    for number in numbers:
+        with driver.admin(place, decoded=False, database=number) as client:
+            groups = _database(client)
         if groups:
-            found[number] = groups
+            found[str(number)] = groups
     return found
 
 
 def _database(client: Client) -> dict[str, TablePrint]:
+    with contextlib.suppress(ResponseError):  # engines before Redis 7.2 know it not: then the look counts as use of each key
+        client.execute_command("CLIENT", "NO-TOUCH", "ON")
     sums: dict[str, tuple[int, int]] = {}
     fields_end = _knows(client, "HPEXPIRETIME")
     for keys in _pages(client):

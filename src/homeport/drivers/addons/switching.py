@@ -90,9 +90,9 @@ def _as(record: Record, into: AddOnId, known: Record | None) -> Record:
 
 def _take_place(new: Place, old: Place, record: Record) -> None:
     if os.geteuid() == 0 and record.user is not None and (found := new.read()) is not None and found.user not in (None, record.user):
-        for folder in sorted(new.folder.iterdir()):
-            if folder.is_dir() and folder.lstat().st_uid == found.user:
-                give(folder, record.user)
+        for entry in sorted(new.folder.iterdir()):
+            if entry.lstat().st_uid == found.user:
+                give(entry, record.user)
     new.write(record)
     new.folder.rename(old.folder)
     sync_folder(old.addons)

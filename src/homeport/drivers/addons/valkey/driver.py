@@ -233,16 +233,19 @@ class ValkeyDriver(ServerDriver):
         return key.read_text()
 
     @contextlib.contextmanager
-    def admin(self, place: Place, *, decoded: bool = True) -> Iterator[redis.Redis]:
-        """A connection that may do everything, over the socket; not `decoded` it gives bytes. Raises redis.exceptions.RedisError."""
+    def admin(self, place: Place, *, decoded: bool = True, database: int = 0) -> Iterator[redis.Redis]:
+        """A client that may do everything, over the socket; not `decoded` it gives bytes. Raises redis.exceptions.RedisError.
+
+        Its pool hands out the connection that was last used: one at a time, it is always the same one.
+        """
         with socket_host(place.folder / "run") as host:
             client = redis.Redis(
                 unix_socket_path=f"{host}/{config.SOCKET}",
+                db=database,
                 username=config.ADMIN,
                 password=self._admin_password(place),
                 socket_timeout=30.0,
                 decode_responses=decoded,
-                single_connection_client=True,
                 retry=Retry(NoBackoff(), 0),
             )
             try:
