@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from homeport.drivers.builders import tree
 from homeport.drivers.builders.base import BuildLimits, BuildRequest
 from homeport.drivers.builders.errors import BuildFailed, BuildTimedOut, DiskLow, UnknownLanguage
 from homeport.drivers.builders.process import ProcessBuilder
@@ -168,6 +169,27 @@ def test_links_that_leave_a_site_are_not_served(make: Make, tmp_path: Path) -> N
     )
     assert sorted(path.name for path in Path(artifact.folder).iterdir()) == ["index.html", "ok"]
     assert any("dist" not in note and "p is a link" in note for note in artifact.notes)
+
+
+def test_links_inside_a_site_become_what_they_name(make: Make, tmp_path: Path) -> None:
+    """The edge follows no links: files and folders are put in their place, circles and dangling links are told."""
+    files(tmp_path / "app", dist__index_dot_html="x", dist__a__style_dot_css="y")
+    links = ("index.html dist/home.html", "a dist/b", "../index.html dist/a/up.html", ".. dist/a/around", "missing dist/lost", "b dist/c")
+    artifact = make(StaticService(publish="dist", build=Build(builder="command", command=" && ".join(f"ln -s {one}" for one in links))))
+    site = Path(artifact.folder)
+    assert not any(path.is_symlink() for path in site.rglob("*"))
+    assert [(site / name).read_text() for name in ("home.html", "a/up.html", "b/style.css", "c/style.css")] == ["x", "x", "y", "y"]
+    assert sorted(note.split(" is a link")[0] for note in artifact.notes if "is a link" in note) == ["a/around", "lost"]
+
+
+def test_links_cannot_blow_a_site_up(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders that link to each other's neighbours double with each; beyond the bound they are not served."""
+    monkeypatch.setattr(tree, "LINKED", 50)
+    files(tmp_path / "app", dist__index_dot_html="x", dist__d0__f="y")
+    steps = [f"mkdir dist/d{n} && ln -s ../d{n - 1} dist/d{n}/a && ln -s ../d{n - 1} dist/d{n}/b" for n in range(1, 12)]
+    artifact = make(StaticService(publish="dist", build=Build(builder="command", command=" && ".join(steps))))
+    assert sum(path.is_file() for path in Path(artifact.folder).rglob("*")) <= 60
+    assert any("leads to more files than the 50" in note for note in artifact.notes)
 
 
 @pytest.mark.parametrize("name", ["x;touch X", "x\ny", "-rf", "$(touch X)", "x y"])

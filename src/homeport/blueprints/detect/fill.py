@@ -43,14 +43,16 @@ def _needs_detection(service: Service) -> bool:
     if service.repository or service.build.builder in ("image", "dockerfile", "buildpacks"):
         return False
     if service.kind == "static":
-        return not service.publish
+        return not service.publish and service.build.builder != "none"
     return service.kind in ("web", "private", "worker", "cron") and not service.command
 
 
 def _from_source(service: Service, found: Found | None) -> tuple[dict[str, Any], list[str]]:
     if found is None:
-        what = "folder of built files" if service.kind == "static" else "start command"
-        return {}, [f"no {what} is named, and none was recognised in {service.root or 'the root folder'}."]
+        where = service.root or "the root folder"
+        if service.kind == "static":
+            return {}, [f"no folder of built files is named, and none was recognised: {where} itself is served."]
+        return {}, [f"no start command is named, and none was recognised in {where}."]
     other = found.service
     changes: dict[str, Any] = {}
     said = [f"from the source: {note}" for note in found.notes]

@@ -14,6 +14,10 @@ from homeport.drivers.builders.detect import PUBLISH
 from homeport.drivers.files import copy_file, link_or_copy, remove_tree
 from homeport.drivers.sources.snapshot import Entry, Manifest, digest_of
 
+LINKED = 20_000
+"""Files and folders that links of a site may add to it, all together."""
+FOLDER_LINKS = 100
+
 
 def read_manifest(source: Path, digest: str) -> Manifest:
     """The manifest that was kept when the snapshot was taken; a folder without one is read."""
@@ -81,16 +85,59 @@ def published(here: Path, publish: str, built: bool) -> Path | None:
 
 
 def keep_site(found: Path, target: Path) -> list[str]:
-    """Move the published folder to `target` and make it self-contained: links that lead out are dropped. Returns notes."""
+    """Move the published folder to `target` and make it self-contained, since the edge follows no links. Returns notes.
+
+    A link inside the site becomes what it names; one that leads out, or nowhere, or in a circle, is dropped.
+    """
     found.resolve().rename(target)
-    dropped: list[str] = []
-    for here, folders, names in os.walk(target):
-        for name in [*names, *folders]:
-            path = Path(here, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(target):
-                path.unlink()
-                dropped.append(str(path.relative_to(target)))
-    return [f"{name} is a link that leads out of the site; it is not served." for name in dropped[:20]]
+    linked = [path for here, folders, names in os.walk(target) for name in (*names, *folders) if (path := Path(here, name)).is_symlink()]
+    meant = {path: Path(os.path.realpath(path)) for path in linked}
+    dropped = {path: why for path, real in meant.items() if (why := _why_dropped(path, real, target))}
+    folders = [path for path, real in meant.items() if path not in dropped and real.is_dir()]
+    dropped |= dict.fromkeys(folders[FOLDER_LINKS:], f"is one of more than {FOLDER_LINKS} to folders")
+    for path in linked:
+        path.unlink()
+    room = LINKED
+    for path in _in_order({path: real for path, real in meant.items() if path not in dropped}):
+        put = _put(meant[path], path, room)
+        if put > room:
+            remove_tree(path)
+            dropped[path] = f"leads to more files than the {LINKED} that links may add"
+        room = 0 if put > room else room - put
+    return [f"{path.relative_to(target)} is a link that {why}; it is not served." for path, why in list(dropped.items())[:20]]
+
+
+def _why_dropped(path: Path, real: Path, site: Path) -> str:
+    if not real.is_relative_to(site):
+        return "leads out of the site"
+    if path.is_relative_to(real):
+        return "leads to a folder around it"
+    return "" if real.exists() else "leads nowhere"
+
+
+def _in_order(meant: dict[Path, Path]) -> list[Path]:
+    """Links of files, then those of folders, each after the links inside the folder it names."""
+    found = [path for path, real in meant.items() if not real.is_dir()]
+    left = [path for path in meant if path not in set(found)]
+    while left:
+        ready = [path for path in left if not any(other.is_relative_to(meant[path]) for other in left)]
+        found += ready or left[:1]
+        left = [path for path in left if path not in (ready or left[:1])]
+    return found
+
+
+def _put(real: Path, target: Path, room: int) -> int:
+    """Put a file, or a folder's files, at another place as well: links in it are gone by then. Returns how many; stops beyond `room`."""
+    if not real.is_dir():
+        link_or_copy(real, target, 0o555 if real.stat().st_mode & 0o111 else 0o444)
+        return 1
+    target.mkdir()
+    count = 1
+    for entry in sorted(real.iterdir()):
+        if count > room:
+            break
+        count += _put(entry, target / entry.name, room - count)
+    return count
 
 
 def clear(folder: Path, kept: Path) -> None:

@@ -274,6 +274,8 @@ def test_filling_never_changes_what_a_file_says() -> None:
             "inner": PrivateService(command="x"),
             "image": WebService(build=Build(builder="image", image="nginx")),
             "site": StaticService(root="web", build=Build(builder="command", command="make")),
+            "plain": StaticService(build=Build(builder="none")),
+            "files": StaticService(root="nowhere"),
             "other": WorkerService(root="nowhere"),
         },
     )
@@ -286,4 +288,7 @@ def test_filling_never_changes_what_a_file_says() -> None:
     assert image.command == ""
     assert isinstance(site, StaticService) and (site.publish, site.build.command) == ("dist", "make")
     assert any(note.startswith("other: no start command") for note in notes)
+    assert [note for note in notes if note.startswith(("plain:", "files:"))] == [
+        "files: no folder of built files is named, and none was recognised: nowhere itself is served."
+    ]
     assert fill(filled, tree)[0] == filled
