@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import psycopg
 import pymysql
@@ -31,9 +32,9 @@ from homeport.drivers.addons.keeping import ServerDriver
 from homeport.drivers.addons.mariadb import MariaDBDriver
 from homeport.drivers.addons.mariadb import engine as mariadb_engine
 from homeport.drivers.addons.postgres import PostgresDriver
-from homeport.drivers.addons.records import records
 from homeport.drivers.addons.servers import Server
 from homeport.drivers.addons.temporal import TemporalDriver
+from homeport.drivers.addons.temporal.driver import HTTP_PORT
 from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.reach import forget, reachable
 from homeport.drivers.toolchains.toolchains import Toolchains
@@ -225,8 +226,7 @@ class TemporalSubject:
         return self.made
 
     def _ask(self, credentials: Credentials, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        extra = next((r.extra_ports[0] for r in records(self.made.home) if r.port == credentials.port), 1)
-        with contextlib.closing(http.client.HTTPConnection(credentials.host, extra, timeout=10)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(credentials.host, HTTP_PORT, timeout=10)) as connection:
             connection.request(
                 method, f"/api/v1/namespaces{path}", json.dumps(body) if body else None, {"Content-Type": "application/json"}
             )
@@ -255,8 +255,14 @@ class TemporalSubject:
                 yield number
 
     def numbers(self, credentials: Credentials) -> set[int]:
-        found = self._ask(credentials, "GET", "?pageSize=1000")[1]["namespaces"]
-        names = [str(one["namespaceInfo"]["name"]) for one in found]
+        names: list[str] = []
+        token = ""
+        while True:
+            page = self._ask(credentials, "GET", f"?pageSize=1000&nextPageToken={quote(token, safe='')}")[1]
+            names += [str(one["namespaceInfo"]["name"]) for one in page["namespaces"]]
+            token = page.get("nextPageToken") or ""
+            if not token:
+                break
         return {int(name[2:]) for name in names if name.startswith("n-")}
 
 

@@ -167,7 +167,8 @@ class AddOnBook:
         for name, definition in release.spec.addons.items():
             if not isinstance(definition, External) and _has_a_name(provisioned := self.current(release, name)):
                 host = provisioned.host
-                found |= {alias: host for alias in (name, definition.title, *definition.aliases) if alias}
+                interfaces = definition.extensions.get("ui") if isinstance(definition, Temporal) and definition.ui else None
+                found |= {alias: host for alias in (name, definition.title, *definition.aliases, *(interfaces or ())) if alias}
         return found
 
     def stop_all(self) -> None:

@@ -105,6 +105,10 @@ class Redis(AddOnBase):
     """Only when the file fixes one; otherwise generated."""
 
 
+SearchAttribute = Literal["Text", "Keyword", "KeywordList", "Int", "Double", "Bool", "Datetime"]
+"""What a custom search attribute of Temporal holds."""
+
+
 class Temporal(AddOnBase):
     """A Temporal server, or an address of one."""
 
@@ -113,6 +117,8 @@ class Temporal(AddOnBase):
     """Namespace."""
     ui: bool = False
     """Run the web interface as well."""
+    search_attributes: dict[str, SearchAttribute] = {}
+    """Custom search attributes of the namespace, by name; those that are there are never taken away."""
     address: str = ""
     """`host:port` of an outside cluster; empty means Homeport runs one."""
     tls_certificate: EnvValue | None = None

