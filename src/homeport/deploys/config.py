@@ -6,12 +6,13 @@ order written backwards, and what Homeport itself tells (`PORT`, `HOST`, address
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from homeport.deploys import external
-from homeport.deploys.secrets import REFERENCE, SecretBook, SecretsMissing
+from homeport.deploys.secrets import REFERENCE, SecretBook, SecretsMissing, is_internal
 from homeport.model.env import (
     Env,
     EnvValue,
@@ -120,7 +121,7 @@ def _select(spec: Spec, services: list[str], book: SecretBook, project: str, env
         for entry, row in sorted(known.items(), key=_strength):
             scope, _, key = entry.rpartition("/")
             applies = scope == name or (not scope and (key in variables or key not in owned))
-            if applies and key not in mine and "/" not in key:
+            if applies and key not in mine and not is_internal(entry):
                 mine[key] = PinnedSecret(name=entry, version=row.version)
         pins.by_service[name] = mine
     if missing and not dry:
@@ -183,9 +184,17 @@ def environment_of(release: Release, service: str, book: SecretBook, around: Sur
     spec = release.spec
     values = {key: resolver.value(service, key, value, 0) for key, value in declared(spec, spec.services[service]).items()}
     for key, pinned in release.secrets.get(service, {}).items():
-        if "/" not in key and "." not in key and key not in _entry_only(spec, service):
+        if is_variable(key) and key not in _entry_only(spec, service):
             values[key] = book.open(release.project, release.environment, pinned)
     return {key: value for key, value in values.items() if value is not None}
+
+
+_PART = re.compile(r"\.\d+$")
+
+
+def is_variable(entry: str) -> bool:
+    """Whether a pinned entry is the variable of that name, and not a value of one service, of Homeport, or of a part of a text."""
+    return "/" not in entry and not is_internal(entry) and not _PART.search(entry)
 
 
 def _entry_only(spec: Spec, service: str) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from homeport.deploys.config import declared
+from homeport.deploys.config import declared, is_variable
 from homeport.model.env import EnvValue, ExternalValue, GeneratedValue, HostValue, PlainValue, SecretValue
 from homeport.model.plan import Difference, Plan
 from homeport.model.release import PinnedSecret, Release
@@ -41,7 +41,7 @@ def layers(spec: Spec, service: Service, pins: Mapping[str, PinnedSecret]) -> di
         stacks.setdefault(key, []).insert(0, ("file", value))
     found: dict[str, Layer] = {}
     entries = {entry.rpartition("/")[2] for entry in pins}
-    for key in {*stacks, *(entry for entry in pins if "/" not in entry and "." not in entry)}:
+    for key in {*stacks, *(entry for entry in pins if is_variable(entry))}:
         below = stacks.get(key, [])
         if key in entries:
             hidden = [(origin, value) for origin, value in below if isinstance(value, PlainValue)]

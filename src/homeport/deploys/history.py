@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from homeport.deploys.audit import Caller
-from homeport.deploys.config import declared
+from homeport.deploys.config import declared, is_variable
 from homeport.deploys.secrets import SecretBook, VersionUnavailable, is_internal
 from homeport.model.env import PlainValue
 from homeport.model.release import Release
@@ -84,7 +84,7 @@ class Comparison:
             for entry, pinned in release.secrets.get(name, {}).items():
                 key = entry.rpartition("/")[2]
                 row = self.book.store.secrets.version(release.project, release.environment, pinned.name, pinned.version)
-                if row is not None and row.sealed is not None and "." not in key:
+                if row is not None and row.sealed is not None and is_variable(key) and not is_internal(entry):
                     found[name, key] = (f"{row.source} v{row.version}", self._token(self.book.value_of(row)))
         return found
 

@@ -19,6 +19,7 @@ from typing import Literal
 from sqlalchemy.exc import IntegrityError
 
 from homeport.deploys.audit import ITSELF, AuditLog, Caller
+from homeport.deploys.literals import PREFIX, is_reference, literals
 from homeport.drivers.vault.seal import Sealer, SecretDoesNotOpen
 from homeport.model.env import GeneratedValue
 from homeport.model.errors import HomeportError
@@ -113,7 +114,8 @@ class SecretBook:
             while True:
                 changes, rows = self._next(project, environment, values, by=by, source=source, note=note)
                 if rows:
-                    verbs = [(_VERBS.get(row.source, "set"), _place(project, environment, row.name, row.version)) for row in rows]
+                    told = [row for row in rows if not row.name.startswith(PREFIX)]
+                    verbs = [(_VERBS.get(row.source, "set"), _place(project, environment, row.name, row.version)) for row in told]
                     self.audit.write_all(Caller(by, origin), verbs)
                     try:
                         self.store.secrets.add(*rows)
@@ -127,17 +129,18 @@ class SecretBook:
         """What setting these values would change, with the rows to add."""
         known, numbers = self.store.secrets.current(project, environment), self.store.secrets.numbers(project, environment)
         changes, rows, now = list[Change](), list[SecretRow](), datetime.now(UTC)
-        for name, value in values.items():
+        parts = {entry: text for name, value in values.items() for entry, text in literals(name, value).items()}
+        for name, value in {**values, **parts}.items():
             current = known.get(name)
             if current is not None and self._holds(current, value):
                 changes.append(Change(name, current.version, changed=False))
                 continue
             version = numbers.get(name, 0) + 1
             sealed = self.sealer.seal(value, _place(project, environment, name, version))
-            kind = REFERENCE if "${{" in value else source
+            kind = REFERENCE if is_reference(value) else source
             rows.append(SecretRow(project, environment, name, version, sealed, "enabled", kind, now, by, note))
             changes.append(Change(name, version, changed=True))
-        return changes, rows
+        return changes[: len(values)], rows
 
     def unset(self, project: str, environment: str, name: str, *, by: str, origin: str = "") -> bool:
         """Unset one name as `unset_all` does; False when it had no value."""
@@ -211,8 +214,18 @@ class SecretBook:
         verb = {"enabled": "enable", "disabled": "disable", "destroyed": "destroy"}[state]
         self.audit.write(by, verb, _place(project, environment, name, version))
         values: dict[str, object] = {"state": state, **({"sealed": None} if state == "destroyed" else {})}
-        self.store.secrets.change(project, environment, name, version, **values)
+        for one in (row, *(self._parts(row) if state == "destroyed" else ())):
+            self.store.secrets.change(project, environment, one.name, one.version, **values)
         return replace(row, **values)  # type: ignore[arg-type]
+
+    def _parts(self, row: SecretRow) -> list[SecretRow]:
+        """Texts around references that were set with a version and are not in use any more."""
+        if row.source != REFERENCE:
+            return []
+        current = self.store.secrets.current(row.project, row.environment)
+        parts = [r for r in self.store.secrets.history(row.project, row.environment) if r.name.startswith(f"{PREFIX}{row.name}.")]
+        in_use = row.name in current and current[row.name].version != row.version
+        return [p for p in parts if p.created_at == row.created_at and not (in_use and current.get(p.name) == p)]
 
     def names(self, project: str, environment: str) -> dict[str, SecretRow]:
         """The current version of every name."""
@@ -249,8 +262,8 @@ _VERBS = {"generated": "generate", "external": "fetch", "restored": "restore", "
 
 
 def is_internal(name: str) -> bool:
-    """Whether an entry is Homeport's own (a password of an add-on) and no variable."""
-    return name.startswith("addon.")
+    """Whether an entry is Homeport's own (a password of an add-on, a text around a reference) and no variable."""
+    return name.startswith(("addon.", PREFIX))
 
 
 def _place(project: str, environment: str, name: str, version: int) -> str:
