@@ -201,7 +201,9 @@ class Client:
         if self.edge_port:
             env["HOMEPORT_EDGE_PORT"] = str(self.edge_port)
         (self.home / "serve.json").unlink(missing_ok=True)
-        with (self.home / "serve.log").open("ab") as log:
+        # Its first lines hold the token of the first start, so nobody else may read it.
+        with open(os.open(self.home / "serve.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:  # noqa: PTH123
+            os.fchmod(log.fileno(), 0o600)
             argv = [sys.executable, "-m", "homeport", "serve"]
             process = self._child = subprocess.Popen(
                 argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.home

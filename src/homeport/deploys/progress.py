@@ -52,6 +52,7 @@ class ProgressLogs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         self._changed = threading.Condition()
 
     def of(self, deploy: str) -> ProgressLog:

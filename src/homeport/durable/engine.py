@@ -16,7 +16,7 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowHandle, _workflow_comm
 
 from homeport.durable.faults import Faults
 from homeport.model.errors import DiskFull, HomeportError, disk_full
-from homeport.store.database import no_room
+from homeport.store.database import no_room, private
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ class Durable:
         if database_url.startswith(("postgres://", "postgresql://")):
             url = "postgresql+psycopg://" + database_url.split("://", 1)[1]
         else:
+            private(home / "journal.db")
             url = f"sqlite:///{home / 'journal.db'}"
         config: DBOSConfig = {
             "name": "homeport",

@@ -25,6 +25,14 @@ class StoreUnavailable(HomeportError):
     code = "store-unavailable"
 
 
+def private(path: Path) -> None:
+    """Make a database's file, if need be, and let nobody else read it. SQLite gives the files beside it the same mode."""
+    path.touch(mode=0o600)
+    for file in (path, *(path.with_name(path.name + ending) for ending in ("-wal", "-shm"))):
+        if file.exists():
+            file.chmod(0o600)
+
+
 def no_room(error: BaseException) -> bool:
     """Whether a database (SQLite's SQLITE_FULL, PostgreSQL's 53100) or the system found no room on the disk."""
     if isinstance(error, OSError):
@@ -63,6 +71,8 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema to `HEAD`. Already there: one query. Raises StoreUnavailable."""
         try:
+            if self.sqlite and self.engine.url.database:
+                private(Path(self.engine.url.database))
             with self.engine.connect() as connection:
                 current = (
                     connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
