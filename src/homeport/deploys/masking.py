@@ -29,7 +29,10 @@ E = TypeVar("E", bound=HomeportError)
 
 
 class Masker:
-    """Replaces each secret: raw, base64 (also inside a longer base64 text), hex, URL, HTML and JSON, also twice escaped."""
+    """Replaces each secret: raw, base64 (also inside a longer base64 text, and wrapped), hex, URL, HTML and JSON, also twice escaped.
+
+    Forms are looked up by their first `MIN_LENGTH` signs, so a line costs the same whether there are ten secrets or a thousand.
+    """
 
     def __init__(self, values: Iterable[str]) -> None:
         forms: set[str] = set()
@@ -38,11 +41,23 @@ class Masker:
                 forms |= _forms(value)
                 for line in value.splitlines():
                     forms |= _forms(line) if len(line) >= MIN_LENGTH else set()
-        longest = sorted(forms, key=len, reverse=True)
-        self._find = re.compile("|".join(map(re.escape, longest))) if longest else None
+        self._by_start: dict[str, list[str]] = {}
+        for form in sorted(forms, key=len, reverse=True):
+            self._by_start.setdefault(form[:MIN_LENGTH], []).append(form)
 
     def __call__(self, text: str) -> str:
-        return self._find.sub(MASK, text) if self._find is not None else text
+        starts, shown, at, copied = self._by_start, list[str](), 0, 0
+        if not starts:
+            return text
+        while at <= len(text) - MIN_LENGTH:
+            found = starts.get(text[at : at + MIN_LENGTH])
+            form = next((f for f in found if text.startswith(f, at)), "") if found else ""
+            if form:
+                shown += [text[copied:at], MASK]
+                at = copied = at + len(form)
+            else:
+                at += 1
+        return "".join((*shown, text[copied:])) if shown else text
 
 
 def masked(error: E, mask: Callable[[str], str]) -> E:
@@ -54,13 +69,38 @@ def masked(error: E, mask: Callable[[str], str]) -> E:
 
 def _forms(value: str) -> set[str]:
     raw = value.encode()
-    url, plus = quote(value, safe=""), quote_plus(value)
-    ascii_json, json_text = json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
-    forms = {value, raw.hex(), raw.hex().upper(), url, plus, quote(value), quote(url, safe=""), html.escape(value), repr(value)[1:-1]}
-    forms |= {re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), text) for text in (url, plus)}
-    forms |= {ascii_json, json_text, json.dumps(ascii_json)[1:-1], json.dumps(json_text, ensure_ascii=False)[1:-1]}
-    forms |= _base64(raw)
+    forms = {value, raw.hex(), raw.hex().upper(), html.escape(value), html.escape(value, quote=False), repr(value)[1:-1]}
+    forms |= _json(value) | _url(value) | _base64(raw)
     return {form for form in forms if len(form) >= MIN_LENGTH}
+
+
+def _json(value: str) -> set[str]:
+    """JSON as Python and JavaScript write it, as PHP does (`\\/`), as Go and others do (`\\u0026`), and JSON inside JSON."""
+    ascii_only, whole = json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
+    forms = {ascii_only, whole}
+    for text in (ascii_only, whole):
+        for signs in (_GO, _ALL):
+            coded = "".join(signs.get(sign, sign) for sign in text)
+            forms |= {coded, re.sub(r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), coded)}
+        forms.add(text.replace("/", "\\/"))
+    return forms | {json.dumps(text, ensure_ascii=False)[1:-1] for text in forms}
+
+
+_GO = {sign: f"\\u{ord(sign):04x}" for sign in "&<>"}
+_ALL = {sign: f"\\u{ord(sign):04x}" for sign in "&<>'+="}
+
+
+def _url(value: str) -> set[str]:
+    """Percent-encoding, with the signs that Python, forms, JavaScript's two functions, and Go's paths and logins leave as they are."""
+    forms = {quote_plus(value), quote_plus(value).replace("%2A", "*").replace("%7E", "~")}
+    for safe in ("", "/", "!'()*", ";,/?:@&=+$#!'()*", "$&+=:@", "$&+,;=", "$&+,/:;=@"):
+        forms.add(quote(value, safe=safe))
+    forms |= {re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), text) for text in forms}
+    return forms | {quote(quote(value, safe=""), safe="")}
+
+
+_WRAPPED = (64, 76)
+"""Signs of a line of base64: PEM (RFC 7468) and MIME (RFC 2045), which is also what `base64` prints."""
 
 
 def _base64(raw: bytes) -> set[str]:
@@ -74,4 +114,6 @@ def _base64(raw: bytes) -> set[str]:
             inner = raw[skipped : skipped + (len(raw) - skipped) // 3 * 3]
             if len(inner) >= MIN_LENGTH:
                 forms.add(encode(inner).decode())
+    for text in (base64.b64encode(raw).decode(), base64.b64encode(raw + b"\n").decode()):
+        forms |= {text[at : at + width] for width in _WRAPPED if len(text) > width for at in range(0, len(text), width)}
     return forms

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
+import time
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
@@ -22,6 +24,7 @@ SECRETS = {
     "lines": "-----BEGIN-----\nMIIBcanary+/x==\n-----END-----",
     "unicode": "pässwörd-ñ",
     "html": "<b>&amp;\"x'",
+    "signs": "a!b'c(d)e*f~g&h=i+j,k;l/m:n@o$p#q",
 }
 
 ENCODINGS: dict[str, Callable[[str], str]] = {
@@ -40,6 +43,12 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "json in json": lambda s: json.dumps({"x": json.dumps(s)}),
     "html": html.escape,
     "python": repr,
+    "json of Go": lambda s: json.dumps(s, ensure_ascii=False).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"),
+    "json of PHP": lambda s: json.dumps(s).replace("/", "\\/"),
+    "json in capitals": lambda s: re.sub(r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), json.dumps(s)),
+    "encodeURIComponent": lambda s: quote(s, safe="!'()*"),
+    "encodeURI": lambda s: quote(s, safe=";,/?:@&=+$#!'()*"),
+    "url in url": lambda s: quote(quote(s, safe=""), safe=""),
 }
 
 
@@ -79,3 +88,30 @@ def test_an_error_is_masked_as_a_whole() -> None:
     """Sentences and last lines of an error lose the secret; its code stays."""
     error = masked(HomeportError(what="a canaryWord", why="b canaryWord", fix="c", tail=["d canaryWord"]), Masker(["canaryWord"]))
     assert "canary" not in str(error) and error.tail == (f"d {MASK}",) and error.code == "internal-error"
+
+
+@pytest.mark.parametrize("width", [64, 76])
+@pytest.mark.parametrize("ending", [b"", b"\n"])
+def test_wrapped_base64_is_masked_line_by_line(width: int, ending: bytes) -> None:
+    """What `base64` prints of a long secret, or a PEM writer, is masked on each of its lines."""
+    secret = "".join(f"canary{number}" for number in range(40))
+    text = base64.b64encode(secret.encode() + ending).decode()
+    mask = Masker([secret])
+    lines = [mask(text[at : at + width]) for at in range(0, len(text), width)]
+    assert all(line == MASK for line in lines[:-1])
+    assert lines[-1] == MASK or len(lines[-1]) < 6
+
+
+def test_a_line_costs_the_same_with_a_thousand_secrets() -> None:
+    """Many secrets do not make reading logs slow: the text is looked at once, whatever is looked for."""
+    line = "2026-11-21 02:19:10 INFO app request GET /api/v1/things?x=1 200 in 12 ms user=42 trace=abcdef0123456789 " * 3
+
+    def seconds(count: int) -> float:
+        mask = Masker(f"secret number {number} of very many" for number in range(count))
+        began = time.perf_counter()
+        for _ in range(300):
+            assert mask(line) == line
+        return time.perf_counter() - began
+
+    few = min(seconds(10) for _ in range(3))
+    assert min(seconds(1000) for _ in range(3)) < 5 * few + 0.02

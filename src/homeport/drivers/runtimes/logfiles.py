@@ -32,6 +32,8 @@ KEPT = 5
 """Rotated files per stream, compressed."""
 LONGEST = 64 << 10
 """Bytes after which a line is cut into two."""
+_WORD = 8 << 10
+"""Bytes at the end of such a line in which a blank is looked for."""
 _MARKS = 256 << 10
 _FASTEST, _SLOWEST = 0.02, 0.25
 _COLLAPSE = 0x08  # FALLOC_FL_COLLAPSE_RANGE, <linux/falloc.h>
@@ -154,7 +156,8 @@ class InstanceLog:
         for piece in self.output(starts, ended, stopped):
             *lines, rest = (pending[piece.stream] + piece.data).split(b"\n")
             if len(rest) >= LONGEST:
-                lines, rest = [*lines, rest], b""
+                cut = rest.rfind(b" ", len(rest) - _WORD) + 1 or len(rest)  # a word is left whole: a secret is known only as a whole
+                lines, rest = [*lines, rest[:cut]], rest[cut:]
             pending[piece.stream] = rest
             for line in lines:
                 yield self._line(piece.stream, line)
