@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 from homeport.deploys.candidates import last_lines
 from homeport.deploys.platform import Platform
 from homeport.deploys.progress import ProgressLog
 from homeport.drivers.runtimes.base import Exit
+from homeport.model.addon import Postgres
 from homeport.model.errors import HomeportError
 from homeport.model.release import Release
 from homeport.model.service import Hook
@@ -15,6 +17,7 @@ from homeport.model.service import Hook
 RELEASE_TIME = timedelta(minutes=30)
 
 AGAIN = "-again"
+_NO_EXTENSION = re.compile(r'extension "([\w-]+)" is not available|extension control file ".*/([\w-]+)\.control"')
 
 
 class CommandFailed(HomeportError):
@@ -64,6 +67,18 @@ def _failed(release: Release, service: str, why: str, tail: list[str]) -> Comman
     return CommandFailed(
         what=f"Release {release.id} was not put live; what served before still serves.",
         why=f"The release command of {service} failed: {why}.",
-        fix="Read the last lines below; correct the command and deploy again.",
+        fix=_advice(release, tail) or "Read the last lines below; correct the command and deploy again.",
         tail=tail,
+    )
+
+
+def _advice(release: Release, tail: list[str]) -> str:
+    """What to do when a migration makes an extension that the engine of its database does not have; empty for every other end."""
+    missing = next((found[1] or found[2] for line in tail if (found := _NO_EXTENSION.search(line))), "")
+    names = [name for name, addon in release.spec.addons.items() if isinstance(addon, Postgres)]
+    if not missing or not names:
+        return ""
+    return (
+        f"`homeport addons upgrade {names[0]}` moves the data to a PostgreSQL of this machine that has {missing} "
+        "(`apt-get install postgresql` brings one with the usual extensions); then deploy again."
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.blueprints.discover import read_project
+from homeport.blueprints.extensions import with_made_extensions
 from homeport.blueprints.source import FolderTree
 from homeport.deploys import own_ports
 from homeport.deploys.config import preview
@@ -242,6 +243,7 @@ class ControlPlane:
         reading = read_project(tree, environment=environment, prefer=prefer)
         read = reading.spec.model_copy(update={"name": project})
         spec = with_references(fold_env_files(read, tree), referring(self.platform.secrets, project, environment))
+        spec = with_made_extensions(spec, tree)
         row = self.platform.store.environments.get(project, environment)
         live = self.platform.live_release(project, environment)
         plan = make_plan(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from homeport.blueprints.discover import read_project
+from homeport.blueprints.extensions import with_made_extensions
 from homeport.blueprints.source import FolderTree
 from homeport.blueprints.strict import require_known
 from homeport.deploys import plan as planning
@@ -46,6 +47,7 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
         require_known(reading.readings)
     references = referring(platform.secrets, request.project, request.environment)
     spec = with_references(fold_env_files(reading.spec.model_copy(update={"name": request.project}), tree), references)
+    spec = with_made_extensions(spec, tree)
     live = platform.live_release(request.project, request.environment)
     row = platform.store.environments.get(request.project, request.environment)
     plan = planning.make_plan(

@@ -84,7 +84,9 @@ class Postgres(AddOnBase):
     password: EnvValue | None = None
     """Only when the file fixes one; otherwise generated."""
     extensions_wanted: tuple[str, ...] = ()
-    """Extensions that must be there, such as `vector`."""
+    """Extensions that must be there, such as `vector`; they are made in the database."""
+    extensions_made: tuple[str, ...] = ()
+    """Extensions that the project's migrations make themselves: an engine that has them is preferred. Filled from the source."""
     pooling: bool | Pooling = False
     """Connect services through a pool: `true`, or how. Migrations and release commands connect directly."""
     insights: bool | None = None

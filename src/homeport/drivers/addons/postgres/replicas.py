@@ -56,7 +56,8 @@ class Replica:
             self._copy()
         self._configure()
         command = self.cluster.command()
-        self.server.start(command.model_copy(update={"argv": (command.argv[0], "-D", str(self.data)), "cwd": self.data}))
+        self.server.start(command.model_copy(update={"argv": (command.argv[0], "-D", str(self.data)), "cwd": self.data,
+                                                       "stale": (self.data / "postmaster.pid",)}))  # fmt: skip
         self.server.wait_ready(lambda: self.cluster.answers(data=self.data, run=self.run, port=self.port), TIMEOUT)
 
     def _usable(self) -> bool:

@@ -158,6 +158,15 @@ def ensure_extensions(admin: Admin, names: Iterable[str]) -> None:
         _run(admin, "CREATE EXTENSION IF NOT EXISTS {} CASCADE", name)
 
 
+def untrusted(admin: Admin, names: Iterable[str]) -> list[str]:
+    """Those of these extensions that are here and that only a superuser may make."""
+    rows = admin.execute(
+        "SELECT DISTINCT name FROM pg_available_extension_versions v WHERE name = ANY(%s) AND superuser AND NOT trusted ORDER BY 1",
+        [list(names)],
+    )
+    return [str(row[0]) for row in rows]
+
+
 def _has(admin: Admin, query: LiteralString, value: str) -> bool:
     return admin.execute(query, [value]).fetchone() is not None
 
