@@ -25,11 +25,28 @@ for module in (deploying, reading, environment, addons, vault, backups, operatin
     module.register(app)
 
 
-@app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False) -> None:
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"homeport {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_version)] = False,
+) -> None: ...
+
+
+def narrow(whole: typer.Typer, arguments: list[str]) -> None:
+    """Leave only the verb that is asked for: making the parsers of all of them takes longer than most verbs do.
+
+    Where it is not plain which one is meant (help, completion, a mistake), everything stays.
+    """
+    asked = arguments[0] if arguments else ""
+    commands = [info for info in whole.registered_commands if info.name == asked]
+    groups = [info for info in whole.registered_groups if info.name == asked]
+    if commands or groups:
+        whole.registered_commands, whole.registered_groups = commands, groups
 
 
 class Interrupted(BaseException):
@@ -43,6 +60,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 def main() -> None:
     """Run the command line; an error ends with its own exit code (`cli/errors.py`)."""
     signal.signal(signal.SIGINT, _interrupt)
+    narrow(app, sys.argv[1:])
     try:
         app()
     except CliError as error:

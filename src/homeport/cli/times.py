@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from homeport.cli.errors import usage
-from homeport.model.base import parse_duration
 
 EXAMPLES = '"2026-11-20T14:05:07.5Z", "2026-11-20 14:05", "14:05", "yesterday 14:05", "10m" for ten minutes ago, or "latest"'
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -114,6 +113,8 @@ def _zone(text: str) -> tuple[tzinfo | None, str]:
 
 
 def _ago(text: str) -> timedelta:
+    from homeport.model.base import parse_duration
+
     plain = text.lower().removesuffix("ago").strip()
     words = _WORDS.fullmatch(plain)
     if words is not None and (unit := _UNITS.get(words[2])) is not None:
