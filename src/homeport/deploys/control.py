@@ -35,11 +35,11 @@ from homeport.model.base import slug
 from homeport.model.errors import DiskFull, HomeportError, disk_full
 from homeport.model.plan import Plan
 from homeport.model.release import DeployResult, DeployStatus
-from homeport.store.database import no_room
 from homeport.model.service import CronService
+from homeport.store.database import no_room
 from homeport.store.deploys import DeployRow
-
 from homeport.store.operations import TITLES
+
 log = logging.getLogger("homeport")
 
 MAX_INSTANCES = 64
@@ -89,11 +89,11 @@ class ControlPlane:
     def start(self) -> None:
         """Resume interrupted deploys, adopt what runs, start what should run."""
         self.platform.builder.end_strays()
-        self.supervisor.rouse()
         for operation in self.platform.store.operations.all():
             if operation.kind == "destroy":  # what a crash interrupted is gone through again; what is gone already is success
                 self._destroy_environment(operation.project, operation.environment, str(operation.detail.get("actor", "")))
                 self.platform.store.operations.end(operation.id)
+        self.supervisor.rouse()
         self.durable.launch()
         for row in self.platform.store.deploys.open():
             if row.status == DeployStatus.RUNNING.value and not self.durable.known(row.id):
@@ -128,16 +128,16 @@ class ControlPlane:
         for id in superseded:
             self.platform.progress.of(id).write("failed", result={"status": "superseded", "deploy": id, "project": request.project})
         self._dispatch(request.project, request.environment)
-        return row
         held = self.platform.store.operations.of(request.project, request.environment)
         if held is not None and not request.automatic:
             self.platform.progress.of(row.id).step("wait", f"Waiting: {TITLES[held.kind].lower()} of this environment is under way")
+        return row
 
-    def _dispatch(self, project: str, environment: str) -> None:
     def released(self, project: str, environment: str) -> None:
         """An operation has let go of an environment: what waited for it begins."""
         self._dispatch(project, environment)
 
+    def _dispatch(self, project: str, environment: str) -> None:
         row = self.platform.store.deploys.begin_next(project, environment)
         if row is not None:
             self.durable.start("deploy", row.id, row.request)
@@ -200,12 +200,12 @@ class ControlPlane:
         insisting = self.platform.own_ports.of(project, environment)
         for name, count in services.items():
             definition = release.spec.services.get(name)
-            if definition is None or not needs_process(definition):
             if isinstance(definition, CronService):
                 if count not in (0, 1):
                     why = f"{name} is a scheduled job: 0 turns its schedule off, 1 on."
                     raise ScaleInvalid(what="Nothing was changed.", why=why, fix="`homeport cron run` runs it once.")
                 continue
+            if definition is None or not needs_process(definition):
                 raise ScaleInvalid(
                     what="Nothing was changed.", why=f"{name!r} has no instances.", fix="See `homeport ps` for those that have."
                 )
