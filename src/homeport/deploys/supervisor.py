@@ -145,12 +145,14 @@ class Supervisor:
 
     def ensure(self, environment: EnvironmentRow) -> None:
         """Every instance of the live release has a row and a process; nothing of the environment runs beside them."""
-        release = self.platform.live_release(environment.project, environment.environment)
+        where = (environment.project, environment.environment)
+        rows = self.platform.store.instances.list(*where)  # before the deploys: the candidates of one that begins now are not among them
+        deploying = any((row.project, row.environment) == where for row in self.platform.store.deploys.open())
+        release = self.platform.live_release(*where)
         if release is None:
             return
-        rows = self.platform.store.instances.list(environment.project, environment.environment)
-        stray = [row for row in rows if row.role == "candidate" and row.number != release.number]
-        self.platform.stop_instances(stray)
+        if not deploying:
+            self.platform.stop_instances([row for row in rows if row.role == "candidate" and row.number != release.number])
         self.scale(release, environment)
         running = {seen.handle.id for seen in self.platform.runtime.observe() if seen.state == "running"}
         down = [r for r in self._live_rows(release) if r.id not in running and r.state != "failed"]
