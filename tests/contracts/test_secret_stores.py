@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +22,6 @@ import pytest
 
 from homeport.drivers.vault.stores.base import (
     ExternalSecretMissing,
-    Kind,
     Reference,
     SecretStore,
     SecretStoreInvalid,
@@ -28,7 +29,7 @@ from homeport.drivers.vault.stores.base import (
     StoreConfig,
 )
 from homeport.drivers.vault.stores.programs import Age, AwsSecretsManager, Infisical, OnePassword, Sops
-from homeport.drivers.vault.stores.web import GcpSecretManager, HashiCorpVault, crc32c
+from homeport.drivers.vault.stores.web import Doppler, GcpSecretManager, HashiCorpVault, crc32c
 
 TOKEN = "hvs.canary-credential-4711"
 VALUES = {
@@ -120,6 +121,38 @@ def hashicorp(_tmp: Path) -> Iterator[World]:
     server.end()
 
 
+def hashicorp_v1(_tmp: Path) -> Iterator[World]:
+    """KV version 1: the fields lie directly under `data`, and the path has no `data` in it; a namespace goes along as a header."""
+
+    def answer(_m: str, path: str, _q: dict[str, list[str]], headers: dict[str, str], _b: bytes) -> tuple[int, Any]:
+        if headers.get("x-vault-token") != TOKEN or headers.get("x-vault-namespace") != "team/a":
+            return 403, {"errors": ["permission denied"]}
+        return (200, {"lease_duration": 2764800, "data": VALUES}) if path == "/v1/kv/app/db" else (404, {"errors": []})
+
+    server = Server(answer)
+    options = {"mount": "kv", "kv": "1", "namespace": "team/a", "private": "true"}
+    store = lambda c: HashiCorpVault(StoreConfig(name="old", kind="vault", address=server.url, options=options, credential=c))  # noqa: E731
+    yield World(store, "app/db", seen=server.seen, stop=server.end)
+    server.end()
+
+
+def doppler(_tmp: Path) -> Iterator[World]:
+    """The download of a config: one object of names and texts, with a service token as bearer."""
+
+    def answer(_m: str, path: str, query: dict[str, list[str]], headers: dict[str, str], _b: bytes) -> tuple[int, Any]:
+        if headers.get("authorization") != f"Bearer {TOKEN}":
+            return 401, {"messages": ["Invalid Service token"], "success": False}
+        if path != "/v3/configs/config/secrets/download" or query.get("format") != ["json"] or query.get("config") != ["app-db"]:
+            return 404, {"messages": ["Could not find requested config"], "success": False}
+        return 200, VALUES
+
+    server = Server(answer)
+    options = {"project": "proj", "private": "true"}
+    store = lambda c: Doppler(StoreConfig(name="dop", kind="doppler", address=server.url, options=options, credential=c))  # noqa: E731
+    yield World(store, "app-db", seen=server.seen, stop=server.end)
+    server.end()
+
+
 def google(_tmp: Path) -> Iterator[World]:
     """The REST shape of Secret Manager: access of a version, base64 payload, CRC-32C."""
 
@@ -182,7 +215,7 @@ def aws(tmp: Path) -> Iterator[World]:
         tmp,
         "aws",
         f"if os.environ.get('AWS_SECRET_ACCESS_KEY') != {TOKEN!r}: sys.exit('denied ' + os.environ.get('AWS_SECRET_ACCESS_KEY', ''))\n"
-        "assert argv[:3] == ['secretsmanager', 'get-secret-value', '--output=json'] and '--region=eu-west-1' in argv, argv\n"
+        "assert argv[:2] == ['secretsmanager', 'get-secret-value'] and '--output=json' in argv and '--region=eu-west-1' in argv, argv\n"
         "if '--secret-id=prod/db' not in argv: sys.exit(254)\n"
         "print(json.dumps({'Name': 'prod/db', 'SecretString': json.dumps(VALUES)}))\n",
     )
@@ -192,6 +225,25 @@ def aws(tmp: Path) -> Iterator[World]:
         return AwsSecretsManager(StoreConfig(name="aws", kind="aws", options={"region": "eu-west-1"}, credential=given), search=search)
 
     yield World(store, "prod/db", seen=seen, stop=lambda: shutil.rmtree(search))
+
+
+def parameters(tmp: Path) -> Iterator[World]:
+    """AWS's Parameter Store: `ssm get-parameter`, decrypted."""
+    search, seen = program(
+        tmp,
+        "aws",
+        f"if os.environ.get('AWS_SECRET_ACCESS_KEY') != {TOKEN!r}: sys.exit('denied ' + os.environ.get('AWS_SECRET_ACCESS_KEY', ''))\n"
+        "assert argv[:3] == ['ssm', 'get-parameter', '--with-decryption'] and '--region=eu-west-1' in argv, argv\n"
+        "if '--name=/prod/db' not in argv: sys.exit(254)\n"
+        "print(json.dumps({'Parameter': {'Name': '/prod/db', 'Type': 'SecureString', 'Value': json.dumps(VALUES)}}))\n",
+    )
+
+    def store(credential: str) -> SecretStore:
+        given = json.dumps({"access_key_id": "AKIA", "secret_access_key": credential})
+        options = {"region": "eu-west-1", "service": "ssm"}
+        return AwsSecretsManager(StoreConfig(name="ssm", kind="aws", options=options, credential=given), search=search)
+
+    yield World(store, "/prod/db", seen=seen, stop=lambda: shutil.rmtree(search))
 
 
 def infisical(tmp: Path) -> Iterator[World]:
@@ -239,8 +291,9 @@ def age(tmp: Path) -> Iterator[World]:
     yield World(store, "deploy/secrets.age", credential=str(identity), root=root, stop=lambda: file.write_bytes(b"damaged"))
 
 
-WORLDS: dict[Kind, Callable[[Path], Iterator[World]]] = {
-    "vault": hashicorp, "gcp": google, "onepassword": onepassword, "aws": aws, "infisical": infisical, "sops": sops, "age": age,
+WORLDS: dict[str, Callable[[Path], Iterator[World]]] = {
+    "vault": hashicorp, "vault, first version": hashicorp_v1, "doppler": doppler, "gcp": google, "onepassword": onepassword, "aws": aws,
+    "aws parameters": parameters, "infisical": infisical, "sops": sops, "age": age,
 }  # fmt: skip
 
 
@@ -377,11 +430,11 @@ def test_google_takes_a_service_account_and_checks_what_arrives() -> None:
         pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         account = json.dumps({"client_email": "sa@proj", "private_key": pem, "private_key_id": "k", "token_uri": f"{server.url}/token"})
         options = {"project": "proj", "private": "true"}
-        store = GcpSecretManager(StoreConfig(name="g", kind="gcp", address=server.url, options=options, credential=account))
-        assert store.read(Reference(path="name")) == "value"
+        config = StoreConfig(name="g", kind="gcp", address=server.url, options=options, credential=account)
+        assert GcpSecretManager(config).read(Reference(path="name")) == "value"
         damaged[0] = True
         with pytest.raises(SecretStoreUnavailable, match="Nothing was changed") as caught:
-            store.read(Reference(path="name"))
+            GcpSecretManager(config).read(Reference(path="name"))
         assert "checksum" in caught.value.why
     finally:
         server.end()
@@ -412,3 +465,61 @@ def test_an_age_file_may_be_one_value_or_lines(tmp_path: Path) -> None:
     store = Age(StoreConfig(name="f", kind="age", credential=f"# created today\n{identity}\n"))
     assert store.read(Reference(path="a.age", root=tmp_path)) == "A=1\nB='two words'\n"
     assert store.read(Reference(path="a.age", key="B", root=tmp_path)) == "two words"
+
+
+def test_a_secret_of_twenty_fields_is_asked_for_once(vault: World) -> None:
+    """A deploy that takes many fields of one secret logs in once and asks once."""
+    config = vault.store("sid").config.model_copy()  # type: ignore[attr-defined]
+    store = HashiCorpVault(config.model_copy(update={"options": {**config.options, "role-id": "role"}}))
+    for key, value in VALUES.items():
+        assert store.read(Reference(path="app/db", key=key)) == value
+    assert len(vault.seen) == 2, vault.seen
+
+
+class Amazon(Server):
+    """What the real program speaks to: JSON over POST, the operation in `X-Amz-Target`, a signed request."""
+
+    def __init__(self) -> None:
+        self.targets: list[str] = []
+
+        def answer(_m: str, _p: str, _q: dict[str, list[str]], headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            asked, target = json.loads(body), headers["x-amz-target"]
+            self.targets.append(target)
+            assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIA/") and TOKEN not in str(headers)
+            if target == "secretsmanager.GetSecretValue" and asked["SecretId"] == "prod/db":
+                return 200, {"Name": "prod/db", "VersionId": "v", "SecretString": json.dumps(VALUES)}
+            if target == "AmazonSSM.GetParameter" and asked == {"Name": "/prod/db", "WithDecryption": True}:
+                return 200, {"Parameter": {"Name": "/prod/db", "Type": "SecureString", "Value": VALUES["plain"], "Version": 1}}
+            return 400, {"__type": "ResourceNotFoundException", "Message": "not there"}
+
+        super().__init__(answer)
+
+
+def real_aws() -> str:
+    """Where AWS's own program is, seen from a driver; skips when it is not installed."""
+    found = shutil.which("aws")
+    shim = subprocess.run(["pyenv", "which", "aws"], capture_output=True, text=True, check=False) if shutil.which("pyenv") else None
+    for path in (shim.stdout.strip() if shim is not None else "", found or ""):
+        if path and subprocess.run([path, "--version"], env={"PATH": os.defpath}, capture_output=True, check=False).returncode == 0:
+            return path
+    pytest.skip("the program `aws` is not installed")
+
+
+def test_the_real_program_of_aws_reads_both_services() -> None:
+    """AWS's own program, called as the driver calls it, asks what the services expect, and what they answer is the value."""
+    folder = str(Path(real_aws()).parent)
+    server = Amazon()
+    try:
+        given = json.dumps({"access_key_id": "AKIA", "secret_access_key": TOKEN})
+
+        def store(**options: str) -> AwsSecretsManager:
+            config = StoreConfig(name="aws", kind="aws", address=server.url, options={"region": "eu-west-1", **options}, credential=given)
+            return AwsSecretsManager(config, search=f"{folder}:{os.defpath}")
+
+        assert store().read(Reference(path="prod/db", key="plain")) == VALUES["plain"]
+        assert store(service="ssm").read(Reference(path="/prod/db")) == VALUES["plain"]
+        with pytest.raises(SecretStoreUnavailable):
+            store().read(Reference(path="gone"))
+        assert server.targets[:2] == ["secretsmanager.GetSecretValue", "AmazonSSM.GetParameter"]
+    finally:
+        server.end()

@@ -78,7 +78,7 @@ def list_stores(context: typer.Context, json: Json = False) -> None:
 
 def add_store(
     name: Annotated[str, typer.Argument(help="What references call it.", show_default=False)],
-    kind: Annotated[str, typer.Option("--kind", help="vault, gcp, aws, onepassword, infisical, sops or age.")],
+    kind: Annotated[str, typer.Option("--kind", help="vault, gcp, aws, onepassword, infisical, doppler, sops or age.")],
     address: Annotated[str, typer.Option("--address", help="Web address, for those that have one.")] = "",
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="name=value; may be given several times.")] = None,
     project: Annotated[list[str] | None, typer.Option("--project", "-p", help="Only for this project; default all.")] = None,

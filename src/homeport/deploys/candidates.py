@@ -205,6 +205,6 @@ def masker_of(platform: Platform, release: Release, service: str) -> Masker:
 def masker_for(platform: Platform, project: str, environment: str, pins: Iterable[PinnedSecret], *more: str) -> Masker:
     """Hides pinned values, `more`, and the passwords of add-ons. A value that was destroyed or disabled since is opened no more."""
     book = platform.secrets
-    values = [*more, *(book.reveal(project, environment, pinned.name, pinned.version) for pinned in pins)]
+    values = [*more, *book.shown(project, environment, pins)]
     values += [book.value_of(row) for name, row in book.names(project, environment).items() if is_internal(name)]
     return Masker(value for value in values if value)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from homeport.deploys import external
+from homeport.deploys.audit import ITSELF
 from homeport.deploys.secrets import REFERENCE, SecretBook, SecretsMissing, is_internal
 from homeport.model.env import (
     Env,
@@ -81,18 +82,19 @@ def preview(spec: Spec, services: Iterable[str], book: SecretBook, project: str,
 
 
 def _take_over(spec: Spec, services: list[str], book: SecretBook, project: str, environment: str, fetch: Fetch) -> None:
-    """Seal what outside stores keep as new versions; a value that a person set for the same variable stays above it."""
+    """Seal what outside stores keep as new versions, once all of it is there; what a person set for the same variable stays above it."""
     known = book.names(project, environment)
-    fetched: set[str] = set()
+    fetched: dict[str, tuple[str, str]] = {}
     for name in services:
         for key, value in declared(spec, spec.services[name]).items():
             for entry, inner in _vault_entries(spec, name, key, value):
                 bare = entry.rpartition("/")[2]
                 by_hand = any(known[e].source != "external" for e in (entry, bare, f"{name}/{bare}") if e in known)
                 if isinstance(inner, ExternalValue) and entry not in fetched and not by_hand:
-                    fetched.add(entry)
                     note = f"{inner.store}: {inner.path}" + (f"#{inner.key}" if inner.key else "")
-                    book.set(project, environment, entry, fetch(inner), by="homeport", source="external", note=note)
+                    fetched[entry] = fetch(inner), note
+    for entry, (text, note) in fetched.items():
+        book.set(project, environment, entry, text, by=ITSELF.name, origin=ITSELF.origin, source="external", note=note)
 
 
 def _select(spec: Spec, services: list[str], book: SecretBook, project: str, environment: str, *, dry: bool) -> Pins:
@@ -185,7 +187,7 @@ def environment_of(release: Release, service: str, book: SecretBook, around: Sur
     values = {key: resolver.value(service, key, value, 0) for key, value in declared(spec, spec.services[service]).items()}
     for key, pinned in release.secrets.get(service, {}).items():
         if is_variable(key) and key not in _entry_only(spec, service):
-            values[key] = book.open(release.project, release.environment, pinned)
+            values[key] = resolver.open(pinned)
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -208,7 +210,9 @@ def _entry_only(spec: Spec, service: str) -> set[str]:
 
 class _Resolver:
     def __init__(self, release: Release, book: SecretBook, around: Surroundings) -> None:
-        self.release, self.book, self.around = release, book, around
+        self.release, self.around = release, around
+        pins = [pin for mine in release.secrets.values() for pin in mine.values()]
+        self.open = book.opener(release.project, release.environment, pins)
 
     def value(self, service: str, key: str, value: EnvValue, depth: int) -> str | None:
         if depth > MAX_REFERENCES:
@@ -253,7 +257,7 @@ class _Resolver:
         pins = self.release.secrets.get(service, {})
         for entry, _ in _vault_entries(self.release.spec, service, key, value):
             if (pinned := pins.get(entry)) is not None:
-                return self.book.open(self.release.project, self.release.environment, pinned)
+                return self.open(pinned)
         if isinstance(value, HostValue):
             return self.around.provided(service, value.name) or value.default
         return value.default if isinstance(value, SecretValue) else None
@@ -269,7 +273,7 @@ class _Resolver:
             inner = declared(spec, spec.services[target]).get(value.variable) if target else None
             pinned = self.release.secrets.get(target, {}).get(value.variable)
             if pinned is not None:
-                return self.book.open(self.release.project, self.release.environment, pinned)
+                return self.open(pinned)
             if inner is None:
                 told = self.around.provided(target, value.variable) if target else None
                 if told is None:

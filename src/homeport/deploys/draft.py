@@ -10,6 +10,7 @@ from homeport.blueprints.extensions import with_made_extensions
 from homeport.blueprints.source import FolderTree
 from homeport.blueprints.strict import require_known
 from homeport.deploys import plan as planning
+from homeport.deploys.audit import ITSELF, Caller
 from homeport.deploys.config import pin
 from homeport.deploys.envfiles import fold_env_files
 from homeport.deploys.guard import guarded
@@ -63,7 +64,9 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
     running = [
         p.service for p in plan.services if p.action not in ("skip", "stop") and not isinstance(spec.services[p.service], StaticService)
     ]
-    fetch = platform.outside.fetcher(request.project, folder)
+    fetch = platform.outside.fetcher(
+        request.project, request.environment, folder, by=Caller(request.actor or ITSELF.name, f"deploy {request.id}")
+    )
     pins = pin(spec, running, platform.secrets, request.project, request.environment, fetch=fetch)
     return Draft(
         spec=spec,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from homeport.deploys.audit import Caller
+from homeport.deploys.audit import ITSELF, Caller
 from homeport.deploys.config import Fetch
 from homeport.deploys.secrets import SecretBook
 from homeport.drivers.vault.stores.base import Kind, Reference, SecretStore, StoreConfig, invalid
@@ -48,24 +48,29 @@ class OutsideStores:
         """Every store with what keeps it from working here."""
         return [self._view(row) for row in self.rows.list()]
 
-    def fetcher(self, project: str, root: Path) -> Fetch:
-        """What a deploy of a project reads with; the same value of a store is asked for once."""
+    def fetcher(self, project: str, environment: str, root: Path, *, by: Caller = ITSELF) -> Fetch:
+        """What a deploy of a project reads with; the same value of a store is asked for once, and that is written down first."""
         seen: dict[ExternalValue, str] = {}
+        drivers: dict[str, SecretStore] = {}
 
         def fetch(value: ExternalValue) -> str:
             key = value.model_copy(update={"description": ""})
             if key not in seen:
-                seen[key] = self._read(project, root, value)
+                if value.store not in drivers:
+                    drivers[value.store] = self._driver(self._allowed(project, value))
+                what = f"{value.store}: {value.path}" + (f"#{value.key}" if value.key else "")
+                self.book.audit.write(by, "fetch", f"{project}/{environment} from {what}")
+                reference = Reference(path=value.path, key=value.key, version=value.version, root=root)
+                seen[key] = drivers[value.store].read(reference)
             return seen[key]
 
         return fetch
 
-    def _read(self, project: str, root: Path, value: ExternalValue) -> str:
+    def _allowed(self, project: str, value: ExternalValue) -> StoreRow:
         row = self.rows.get(value.store)
         if row is None or (row.projects and project not in row.projects):
             raise invalid(value.store, f"it is not known here, or {project} may not use it; an admin adds it with `homeport stores add`")
-        reference = Reference(path=value.path, key=value.key, version=value.version, root=root)
-        return self._driver(row).read(reference)
+        return row
 
     def _driver(self, row: StoreRow) -> SecretStore:
         kind: Kind = row.kind  # type: ignore[assignment]

@@ -11,7 +11,7 @@ import secrets
 import string
 import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -182,7 +182,26 @@ class SecretBook:
 
     def open(self, project: str, environment: str, pin: PinnedSecret) -> str:
         """The value a release pinned. Raises SecretDoesNotOpen, EnvInvalid when the version was destroyed or disabled."""
-        row = self.store.secrets.version(project, environment, pin.name, pin.version)
+        return self.opener(project, environment, [pin])(pin)
+
+    def opener(self, project: str, environment: str, pins: Iterable[PinnedSecret]) -> Callable[[PinnedSecret], str]:
+        """What `open` does, for many pins with one look into the store."""
+        known = {(pin.name, pin.version) for pin in pins}
+        rows = self.store.secrets.versions(project, environment, known)
+
+        def opened(pin: PinnedSecret) -> str:
+            if (pin.name, pin.version) not in known:
+                return self.open(project, environment, pin)
+            return self._pinned(pin, rows.get((pin.name, pin.version)))
+
+        return opened
+
+    def shown(self, project: str, environment: str, pins: Iterable[PinnedSecret]) -> list[str]:
+        """The values of pins that still have one, for masking them. Raises SecretDoesNotOpen."""
+        rows = self.store.secrets.versions(project, environment, [(pin.name, pin.version) for pin in pins])
+        return [self._open(row) for row in rows.values() if row.sealed is not None]
+
+    def _pinned(self, pin: PinnedSecret, row: SecretRow | None) -> str:
         if row is None or row.sealed is None or row.state == "disabled":
             state = "gone" if row is None else row.state
             raise EnvInvalid(
@@ -258,7 +277,7 @@ class SecretBook:
         return self.sealer.open(row.sealed or b"", _place(row.project, row.environment, row.name, row.version))
 
 
-_VERBS = {"generated": "generate", "external": "fetch", "restored": "restore", "rotated": "rotate"}
+_VERBS = {"generated": "generate", "restored": "restore", "rotated": "rotate"}
 
 
 def is_internal(name: str) -> bool:

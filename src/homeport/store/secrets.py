@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +11,10 @@ from sqlalchemy import func, insert, select, update
 
 from homeport.store.database import Database
 from homeport.store.tables import secrets as table
+
+
+_NAMES = 1000
+"""Names of one query."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,19 @@ class SecretRows:
         with self.database.transaction() as db:
             row = db.execute(select(table).where(*_is(project, environment, name), table.c.version == version)).mappings().first()
         return SecretRow(**row) if row else None
+
+    def versions(self, project: str, environment: str, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], SecretRow]:
+        """Those of the wanted `(name, version)` that are there, read at once."""
+        exact = set(wanted)
+        names = sorted({name for name, _ in exact})
+        found: dict[tuple[str, int], SecretRow] = {}
+        with self.database.transaction() as db:
+            for start in range(0, len(names), _NAMES):
+                here = table.c.project == project, table.c.environment == environment, table.c.name.in_(names[start : start + _NAMES])
+                for row in db.execute(select(table).where(*here)).mappings():
+                    if (row["name"], row["version"]) in exact:
+                        found[row["name"], row["version"]] = SecretRow(**row)
+        return found
 
     def current(self, project: str, environment: str) -> dict[str, SecretRow]:
         """The newest enabled version of every name; names whose newest version is `unset` are left out."""

@@ -12,10 +12,11 @@ from doors import fake_platform, go_live
 
 from homeport.blueprints.compose.dotenv import parse_dotenv
 from homeport.cli.environment import dotenv
-from homeport.deploys.audit import Caller
+from homeport.deploys.audit import AuditUnavailable, Caller
 from homeport.deploys.config import pin
 from homeport.deploys.guard import guarded, layers
 from homeport.deploys.history import restore_moment, restore_version
+from homeport.deploys.outside import OutsideStores
 from homeport.deploys.plan import ConfirmationNeeded, check, make_plan
 from homeport.deploys.platform import Platform
 from homeport.deploys.secrets import EnvInvalid, SecretBook, VersionUnavailable
@@ -23,6 +24,7 @@ from homeport.deploys.vault import VaultCare
 from homeport.deploys.views import Views
 from homeport.drivers.runtimes.base import Capabilities
 from homeport.drivers.vault.seal import key_of
+from homeport.drivers.vault.stores.base import Reference, SecretStoreUnavailable, StoreConfig
 from homeport.model.env import ExternalValue
 from homeport.model.plan import Plan
 from homeport.model.spec import Spec
@@ -303,4 +305,44 @@ def test_a_release_pins_what_an_outside_store_said(platform: Platform) -> None:
     pins = pin(wanted, ["web"], platform.secrets, *WHERE, fetch=fetch)
     assert len(asked) == 3 and pins.by_service["web"]["K"].name == "K"
     assert platform.environment_of(go_live(platform, dump(wanted)), "web")["K"] == "by hand"
-    assert platform.store.audit.list(action="fetch")
+
+
+def test_every_look_into_an_outside_store_is_written_down_first(platform: Platform) -> None:
+    """A deploy asks for a value once, after its row; without the log nobody is asked; a store that fails leaves no new value behind."""
+    asked: list[str] = []
+
+    class Corp:
+        def __init__(self, config: StoreConfig) -> None:
+            assert config.credential == "token"
+
+        def problems(self) -> list[str]:
+            return []
+
+        def read(self, reference: Reference) -> str:
+            asked.append(reference.path)
+            assert platform.store.audit.list(action="fetch")[-1].subject.endswith(f"from corp: {reference.path}#k")
+            if reference.path == "away":
+                raise SecretStoreUnavailable(what="Nothing was changed.", why="It is away.", fix="Wait.")
+            return f"value of {reference.path}"
+
+    stores = OutsideStores(platform.secrets, {"vault": Corp})
+    stores.put(StoreConfig(name="corp", kind="vault", address="https://x", credential="token"), by=ME)
+
+    def external(*paths: str) -> Spec:
+        return spec({f"K{number}": {"kind": "external", "store": "corp", "path": path, "key": "k"} for number, path in enumerate(paths)})
+
+    def deploy(wanted: Spec) -> None:
+        pin(wanted, ["web"], platform.secrets, *WHERE, fetch=stores.fetcher(*WHERE, Path("/nonexistent"), by=ME))
+
+    with pytest.raises(SecretStoreUnavailable):
+        deploy(external("a", "away"))
+    assert asked == ["a", "away"] and platform.secrets.names(*WHERE) == {}
+    deploy(external("a", "a", "b"))
+    assert asked == ["a", "away", "a", "b"] and len(platform.secrets.names(*WHERE)) == 3
+    rows = platform.store.audit.list(action="fetch")
+    assert len(rows) == 4 and {row.actor for row in rows} == {"me"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(platform.store.audit, "append_all", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(AuditUnavailable):
+            deploy(external("c"))
+    assert len(asked) == 4

@@ -11,7 +11,7 @@ from pydantic import Field
 from homeport.model.base import Frozen, Name
 from homeport.model.errors import HomeportError
 
-Kind = Literal["vault", "gcp", "aws", "onepassword", "infisical", "sops", "age"]
+Kind = Literal["vault", "gcp", "aws", "onepassword", "infisical", "doppler", "sops", "age"]
 
 MAX_VALUE = 128 * 1024
 """Bytes of one value: what Linux allows for one environment string."""

@@ -164,18 +164,22 @@ class OnePassword(_Program):
 
 
 class AwsSecretsManager(_Program):
-    """`aws secretsmanager get-secret-value`; its credential is JSON: `access_key_id`, `secret_access_key`, perhaps `session_token`."""
+    """`aws secretsmanager get-secret-value`, or `aws ssm get-parameter` with the option `service: ssm`.
+
+    Its credential is JSON: `access_key_id`, `secret_access_key`, perhaps `session_token`. An address takes the place of AWS's own.
+    """
 
     program = "aws"
 
     def read(self, reference: Reference) -> str:
-        arguments = ["secretsmanager", "get-secret-value", "--output=json", f"--secret-id={self._path(reference)}"]
-        region = self.config.options.get("region", "")
+        region, address = self.config.options.get("region", ""), self.config.address
         if not _WORD.match(region) or (reference.version and not _WORD.match(reference.version)):
             raise invalid(self.config.name, "the region, or the version in the reference, is not one")
-        arguments += [f"--region={region}"] + ([f"--version-id={reference.version}"] if reference.version else [])
-        found = self._json(self._run(arguments, self._env()))
-        value = found.get("SecretString") if isinstance(found, dict) else None
+        if address and not re.match(r"^https?://[A-Za-z0-9.:\[\]-]+/?$", address):
+            raise invalid(self.config.name, "its address is not one")
+        arguments = [*self._question(reference), "--output=json", f"--region={region}"]
+        found = self._json(self._run([*arguments, *([f"--endpoint-url={address}"] if address else [])], self._env()))
+        value = self._value(found) if isinstance(found, dict) else None
         if not isinstance(value, str):
             raise missing(self.config, reference, "it is not text")
         if not reference.key:
@@ -185,12 +189,23 @@ class AwsSecretsManager(_Program):
         except ValueError as error:
             raise missing(self.config, reference, "it is not JSON, so it has no fields") from error
 
+    def _question(self, reference: Reference) -> list[str]:
+        path, version = self._path(reference), reference.version
+        if self.config.options.get("service") == "ssm":
+            return ["ssm", "get-parameter", "--with-decryption", f"--name={path}{f':{version}' if version else ''}"]
+        return ["secretsmanager", "get-secret-value", f"--secret-id={path}", *([f"--version-id={version}"] if version else [])]
+
+    def _value(self, found: dict[str, object]) -> object:
+        parameter = found.get("Parameter")
+        return parameter.get("Value") if isinstance(parameter, dict) else found.get("SecretString")
+
     def _env(self) -> dict[str, str]:
         try:
             given = json.loads(self.config.credential)
             env = {f"AWS_{name.upper()}": str(given[name]) for name in ("access_key_id", "secret_access_key")}
         except (ValueError, KeyError, TypeError) as error:
             raise invalid(self.config.name, "its credential is not JSON with access_key_id and secret_access_key") from error
+        env |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_PAGER": "", "AWS_MAX_ATTEMPTS": "2"}
         return {**env, **({"AWS_SESSION_TOKEN": str(given["session_token"])} if given.get("session_token") else {})}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from homeport.drivers.vault.stores.base import Kind, SecretStore, StoreConfig
 from homeport.drivers.vault.stores.programs import Age, AwsSecretsManager, Infisical, OnePassword, Sops
-from homeport.drivers.vault.stores.web import GcpSecretManager, HashiCorpVault
+from homeport.drivers.vault.stores.web import Doppler, GcpSecretManager, HashiCorpVault
 
 DRIVERS: dict[Kind, Callable[[StoreConfig], SecretStore]] = {
     "vault": HashiCorpVault,
@@ -15,9 +15,10 @@ DRIVERS: dict[Kind, Callable[[StoreConfig], SecretStore]] = {
     "aws": AwsSecretsManager,
     "onepassword": OnePassword,
     "infisical": Infisical,
+    "doppler": Doppler,
     "sops": Sops,
     "age": Age,
 }
 
 if TYPE_CHECKING:
-    _: tuple[type[SecretStore], ...] = (HashiCorpVault, GcpSecretManager, AwsSecretsManager, OnePassword, Infisical, Sops, Age)
+    _: tuple[type[SecretStore], ...] = (HashiCorpVault, GcpSecretManager, AwsSecretsManager, OnePassword, Infisical, Doppler, Sops, Age)

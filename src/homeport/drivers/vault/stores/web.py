@@ -1,7 +1,11 @@
-"""Stores with a web API: HashiCorp Vault (KV version 2) and Google Cloud Secret Manager."""
+"""Stores with a web API: HashiCorp Vault (KV versions 1 and 2), Google Cloud Secret Manager, and Doppler.
+
+A driver lives as long as one deploy: it logs in once, and asks once for a secret whose fields are several variables.
+"""
 
 from __future__ import annotations
 
+import abc
 import base64
 import binascii
 import http.client
@@ -20,17 +24,31 @@ from homeport.drivers.outgoing import AddressRefusedError, Answer, Outgoing
 from homeport.drivers.vault.stores.base import Reference, StoreConfig, field_of, invalid, missing, text_of, unavailable
 
 _GCP = "https://secretmanager.googleapis.com"
+_DOPPLER = "https://api.doppler.com"
 _GCP_NAME = re.compile(r"^[A-Za-z0-9_-]{1,255}$")
 _GCP_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _VERSION = re.compile(r"^[0-9a-zA-Z_-]{0,64}$")
 
 
-class _Web:
-    """What both have in common."""
+class _Web(abc.ABC):
+    """What they have in common."""
 
     def __init__(self, config: StoreConfig, outgoing: Outgoing | None = None) -> None:
         self.config = config
         self.outgoing = outgoing or Outgoing(private=config.options.get("private") == "true")
+        self._answers: dict[str, dict[str, Any]] = {}
+
+    @abc.abstractmethod
+    def _headers(self) -> dict[str, str]:
+        """What shows the store who asks."""
+
+    def _once(self, url: str, reference: Reference) -> dict[str, Any]:
+        """The answer of an address, asked for once."""
+        if url not in self._answers:
+            answer = self._ask("GET", url, self._headers())
+            self._judge(answer, reference)
+            self._answers[url] = self._json(answer)
+        return self._answers[url]
 
     def _ask(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> Answer:
         try:
@@ -64,10 +82,16 @@ class _Web:
 
 
 class HashiCorpVault(_Web):
-    """KV version 2: `GET /v1/<mount>/data/<path>` with a token, or with the secret id of an AppRole (`role-id` among the options)."""
+    """KV version 2: `GET /v1/<mount>/data/<path>`; with the option `kv: "1"` version 1: `GET /v1/<mount>/<path>`.
+
+    The credential is a token, or the secret id of an AppRole (`role-id` among the options, `role-mount` where it is not `approle`).
+    """
+
+    _session = ""
 
     def problems(self) -> list[str]:
         found = [] if self.config.address else ["it needs an address"]
+        found += [] if self.config.options.get("kv", "2") in ("1", "2") else ["the option `kv` is 1 or 2"]
         return found if self.config.credential else [*found, "it needs a token"]
 
     def read(self, reference: Reference) -> str:
@@ -76,12 +100,16 @@ class HashiCorpVault(_Web):
             raise invalid(self.config.name, "the path in the reference is not one")
         mount = quote(self.config.options.get("mount", "secret").strip("/"))
         path = "/".join(quote(part, safe="") for part in segments)
-        version = self._version(reference)
-        query = f"?version={version}" if version else ""
-        answer = self._ask("GET", f"{self._base()}/v1/{mount}/data/{path}{query}", {"X-Vault-Token": self._token(), **self._namespace()})
-        self._judge(answer, reference)
-        data = self._json(answer).get("data")
-        return field_of(self.config, reference, data.get("data") if isinstance(data, dict) else None)
+        version, first = self._version(reference), self.config.options.get("kv") == "1"
+        if first and version:
+            raise invalid(self.config.name, "KV version 1 keeps no versions, and the reference names one")
+        url = f"{self._base()}/v1/{mount}/{path}" if first else f"{self._base()}/v1/{mount}/data/{path}"
+        found = self._once(url + (f"?version={version}" if version else ""), reference)
+        data = found.get("data")
+        return field_of(self.config, reference, data if first else data.get("data") if isinstance(data, dict) else None)
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-Vault-Token": self._token(), **self._namespace()}
 
     def _base(self) -> str:
         return self.config.address.rstrip("/")
@@ -92,21 +120,25 @@ class HashiCorpVault(_Web):
 
     def _token(self) -> str:
         role = self.config.options.get("role-id", "")
-        if not role:
-            return self.config.credential.strip()
+        if not role or self._session:
+            return self._session or self.config.credential.strip()
+        place = quote(self.config.options.get("role-mount", "approle").strip("/"))
         body = json.dumps({"role_id": role, "secret_id": self.config.credential.strip()}).encode()
         headers = {"Content-Type": "application/json", **self._namespace()}
-        answer = self._ask("POST", f"{self._base()}/v1/auth/approle/login", headers, body)
+        answer = self._ask("POST", f"{self._base()}/v1/auth/{place}/login", headers, body)
         if answer.status != 200:
             raise unavailable(self.config, f"the AppRole login answers {answer.status}")
         auth = self._json(answer).get("auth")
         if not isinstance(auth, dict) or not isinstance(auth.get("client_token"), str):
             raise unavailable(self.config, "the AppRole login gave no token")
-        return str(auth["client_token"])
+        self._session = str(auth["client_token"])
+        return self._session
 
 
 class GcpSecretManager(_Web):
     """`GET /v1/projects/<project>/secrets/<name>/versions/<version>:access`, with a service account's key or an access token."""
+
+    _session = ""
 
     def problems(self) -> list[str]:
         found = [] if _GCP_NAME.match(self.config.options.get("project", "")) else ["it needs the option `project`"]
@@ -117,9 +149,7 @@ class GcpSecretManager(_Web):
         if not _GCP_NAME.match(reference.path) or not _GCP_NAME.match(project):
             raise invalid(self.config.name, "the project, or the name in the reference, is not one")
         url = f"{(self.config.address or _GCP).rstrip('/')}/v1/projects/{project}/secrets/{reference.path}/versions/{version}:access"
-        answer = self._ask("GET", url, {"Authorization": f"Bearer {self._token()}"})
-        self._judge(answer, reference)
-        payload = self._json(answer).get("payload")
+        payload = self._once(url, reference).get("payload")
         raw = self._data(payload if isinstance(payload, dict) else {})
         try:
             text = raw.decode()
@@ -131,6 +161,9 @@ class GcpSecretManager(_Web):
             return field_of(self.config, reference, json.loads(text))
         except ValueError as error:
             raise missing(self.config, reference, "it is not JSON, so it has no fields") from error
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token()}"}
 
     def _data(self, payload: dict[str, Any]) -> bytes:
         try:
@@ -144,8 +177,8 @@ class GcpSecretManager(_Web):
 
     def _token(self) -> str:
         credential = self.config.credential.strip()
-        if not credential.startswith("{"):
-            return credential
+        if self._session or not credential.startswith("{"):
+            return self._session or credential
         try:
             account = json.loads(credential)
             address, assertion = str(account["token_uri"]), _assertion(account)
@@ -156,7 +189,31 @@ class GcpSecretManager(_Web):
         token = self._json(answer).get("access_token") if answer.status == 200 else None
         if not isinstance(token, str):
             raise unavailable(self.config, f"the token of the service account was refused ({answer.status})")
+        self._session = token
         return token
+
+
+class Doppler(_Web):
+    """`GET /v3/configs/config/secrets/download?format=json`: every secret of a config at once.
+
+    The path of a reference is the config (`prd`), its key the secret; the project is an option. A service token knows both by itself.
+    """
+
+    def problems(self) -> list[str]:
+        return [] if self.config.credential else ["it needs a service token"]
+
+    def read(self, reference: Reference) -> str:
+        project = self.config.options.get("project", "")
+        if not _GCP_NAME.match(reference.path) or (project and not _GCP_NAME.match(project)):
+            raise invalid(self.config.name, "the project, or the config in the reference, is not one")
+        if reference.version:
+            raise invalid(self.config.name, "it gives no older versions, and the reference names one")
+        query = {"format": "json", **({"project": project, "config": reference.path} if project else {})}
+        base = (self.config.address or _DOPPLER).rstrip("/")
+        return field_of(self.config, reference, self._once(f"{base}/v3/configs/config/secrets/download?{urlencode(query)}", reference))
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.config.credential.strip()}", "Accept": "application/json"}
 
 
 def _assertion(account: dict[str, Any]) -> str:
