@@ -5,10 +5,12 @@ backups/<id>/manifest.age            written last: without it there is no backup
 backups/<id>/<n>.parcel              tar, zstd, age
 blobs/<kind>/<name>.parcel           immutable things several backups share (artifacts, toolchains)
 wal/<era>/<segment>-<sha256>.parcel  one finished WAL segment; the digest is of its content
+wal/<era>/<segment>.<bytes>-<sha256>.parcel  the beginning of an unfinished one: so many bytes (hexadecimal), the rest is zeros
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -26,6 +28,7 @@ from homeport.drivers.storage.keys import BackupKey, unwrap, wrap
 from homeport.drivers.storage.parcels import ParcelDamaged, check, pack_file, unpack_file, unpack_tree
 
 _WAL = re.compile(r"wal/[^/]+/([0-9A-F]{24}|[0-9A-F]{8}\.history)-([0-9a-f]{64})\.parcel")
+_TAIL = re.compile(r"wal/[^/]+/([0-9A-F]{24})\.([0-9a-f]{8})-([0-9a-f]{64})\.parcel")
 WORKERS = 2
 """Objects fetched side by side."""
 KEY = "key.age"
@@ -118,20 +121,47 @@ class Repository:
         """Key of each archived segment and history file of an era."""
         return {found[1]: key for key in self.storage.list(f"wal/{era}") if (found := _WAL.fullmatch(key))}
 
+    def tails(self, era: str) -> dict[str, list[str]]:
+        """By segment, the keys of its beginnings that lie here, the longest last: those of finished segments too."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for key in self.storage.list(f"wal/{era}"):
+            if known := _TAIL.fullmatch(key):
+                found.setdefault(known[1], []).append((known[2], key))
+        return {name: [key for _, key in sorted(keys)] for name, keys in found.items()}
+
     def put_wal(self, era: str, file: Path) -> None:
         """Archive one segment; one that is there already is left. Raises StorageFailed."""
-        key = f"wal/{era}/{file.name}-{sha256(file)}.parcel"
-        part = self.scratch / f"{era}-{file.name}.parcel"
-        pack_file(file, part, self.key)
+        self._put_packed(f"wal/{era}/{file.name}-{sha256(file)}.parcel", file)
+
+    def put_tail(self, era: str, segment: str, data: bytes) -> str:
+        """Keep the beginning of an unfinished segment; its key. Raises StorageFailed."""
+        key = tail_key(era, segment, data)
+        file = self.scratch / f"{era}-{segment}.{self.name}.tail"
         try:
+            file.write_bytes(data)
+            self._put_packed(key, file)
+        finally:
+            file.unlink(missing_ok=True)
+        return key
+
+    def _put_packed(self, key: str, file: Path) -> None:
+        part = self.scratch / f"{key.replace('/', '-')}.{self.name}.out"
+        try:
+            pack_file(file, part, self.key)
             self.storage.put(key, part)
         finally:
             part.unlink(missing_ok=True)
 
     def fetch_wal(self, era: str, first: str, into: Path) -> list[str]:
-        """Fetch every segment of an era from `first` on, with its history files; their names. Raises ParcelDamaged, StorageFailed."""
+        """Fetch every segment of an era from `first` on, with its history files; their names. Raises ParcelDamaged, StorageFailed.
+
+        The beginning of the segment after the last finished one comes as `<segment>.partial`.
+        """
         into.mkdir(parents=True, exist_ok=True)
         wanted = {name: key for name, key in self.wal(era).items() if name.endswith(".history") or name[8:] >= first[8:]}
+        tails = self.tails(era)
+        if (last := max(tails, default="")) and last not in wanted and last[8:] >= first[8:]:
+            wanted[f"{last}.partial"] = tails[last][-1]
 
         def one(item: tuple[str, str]) -> None:
             name, key = item
@@ -212,6 +242,11 @@ class _Fetched:
 
     def __exit__(self, *_: object) -> None:
         remove_tree(self.path)
+
+
+def tail_key(era: str, segment: str, data: bytes) -> str:
+    """Where the beginning of an unfinished segment lies: its length and its digest are in its name."""
+    return f"wal/{era}/{segment}.{len(data):08x}-{hashlib.sha256(data).hexdigest()}.parcel"
 
 
 def read_object(storage: Storage, key: str, scratch: Path) -> bytes:

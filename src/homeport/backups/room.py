@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
@@ -37,6 +37,10 @@ LOCAL = "local"
 """The target there always is until another is added: a folder of the home."""
 
 
+UNSTREAMED = timedelta(seconds=60)
+"""What is lost at most without streaming: the time until a segment is finished, and until it is shipped."""
+
+
 class Policy(Frozen):
     """What is backed up when, and how long it is kept."""
 
@@ -56,6 +60,17 @@ class Policy(Frozen):
     """Bytes of the disk that backups leave free, so that databases can write."""
     recipients: tuple[str, ...] = Field(default=(), max_length=16)
     """age recipients of the operator that can open every backup as well."""
+    rpo: timedelta = Field(default=UNSTREAMED, ge=timedelta(seconds=1), le=UNSTREAMED)
+    """Most that a PostgreSQL add-on may lose with the machine (recovery point objective). Below a minute its log is streamed."""
+    rpo_for: dict[str, Annotated[timedelta, Field(ge=timedelta(seconds=1), le=UNSTREAMED)]] = Field(default={}, max_length=1000)
+    """Another one for `project`, `project/environment` or `project/environment/add-on`; the most exact counts."""
+
+    def loss(self, project: str, environment: str, name: str) -> timedelta:
+        """Most that an add-on may lose."""
+        for key in (f"{project}/{environment}/{name}", f"{project}/{environment}", project):
+            if key in self.rpo_for:
+                return self.rpo_for[key]
+        return self.rpo
 
 
 class Wiring(Protocol):
@@ -182,6 +197,26 @@ class Room:
             raise BudgetSpent(project=project, used=used, budget=budget, needed=needed, what=what)
 
     def used_by(self, project: str) -> int:
+    # --- what there is ----------------------------------------------------------------------------------------
+
+    def addons(self) -> list[AddOnId]:
+        """Every add-on that releases of this home have, of a kind that can be copied."""
+        found = []
+        for row in self.store.ledger.list("addon"):
+            if str(row.value.get("engine")) in self.drivers:
+                project, environment = row.owner.split("/")
+                found.append(AddOnId(project=project, environment=environment, name=str(row.value["addon"])))
+        return found
+
+    def databases(self) -> list[AddOnId]:
+        """Every PostgreSQL add-on."""
+        kinds = {row.key: str(row.value.get("engine")) for row in self.store.ledger.list("addon")}
+        return [id for id in self.addons() if kinds[id.slug] == "postgres"]
+
+    def driver_of(self, id: AddOnId) -> AddOnDriver:
+        """Raises BackupMissing when there is no such add-on."""
+        for row in self.store.ledger.list("addon", f"{id.project}/{id.environment}"):
+            if row.value["addon"] == id.name and str(row.value.get("engine")) in self.drivers:
         """Bytes of a project's add-ons and disks, of every environment, by what the ledger says is its own."""
         return sum(self.sizes(project).values())
 

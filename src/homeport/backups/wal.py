@@ -7,13 +7,14 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import psycopg
 
 from homeport.backups.repository import Repository
 from homeport.backups.room import Room
+from homeport.backups.streaming import Tails
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.addons.postgres.backups import HISTORY, SEGMENT
 from homeport.drivers.addons.postgres.cluster import Cluster
@@ -47,6 +48,8 @@ def era_of(cluster: Cluster) -> str:
     if known.get("system") == system and known.get("folder") == cluster.archive.name:
         return known["era"]
     era = f"{cluster.place.id.slug[:60]}-{secrets.token_hex(4)}"
+    for name in ("shipped.json", "tails.json"):  # they are of the line before
+        (cluster.place.folder / name).unlink(missing_ok=True)
     write_atomic(file, json.dumps({"system": system, "era": era, "folder": cluster.archive.name}).encode())
     return era
 
@@ -63,51 +66,74 @@ def _known(file: Path) -> dict[str, str]:
         return {}
 
 
+def carried(cluster: Cluster) -> dict[str, str]:
+    """What is known of the line of WAL that a cluster writes; empty when no base backup begins it: there is nothing to carry forward."""
+    known = _known(cluster.place.folder / "era.json")
+    return known if known.get("folder") == cluster.archive.name and cluster.archive.is_dir() else {}
+
+
 def ship(room: Room, id: AddOnId) -> int:
     """Bring every finished segment of an add-on to every target; how many. One that a target refuses stays and is tried again.
 
-    Raises StorageFailed after all targets were tried.
+    Of a streamed one the unfinished segment goes after them. Raises StorageFailed after all targets were tried.
     """
     cluster = room.postgres.cluster(id)
-    known = _known(cluster.place.folder / "era.json")
-    if not known or known.get("folder") != cluster.archive.name or not cluster.archive.is_dir():
-        return 0  # without a base backup there is nothing that WAL could carry forward
-    if all(file.name.startswith(".") for file in cluster.archive.iterdir()):
+    known = carried(cluster)
+    if not known or not (_finished(cluster) or Tails(cluster).due()):
         return 0
     with locked(cluster.place.folder / ".shipping.lock"):
-        return _ship(cluster, known, room.repositories())
-
-
-def _ship(cluster: Cluster, known: dict[str, str], repositories: Sequence[Repository]) -> int:
-    """A target that is away holds up neither the others nor what comes later; a segment goes when every target has it."""
-    file_of_done = cluster.place.folder / "shipped.json"
-    done = _shipped(file_of_done)
-    away: dict[str, StorageFailed] = {}
-    shipped = 0
-    for file in sorted(cluster.archive.iterdir()):
-        if file.name.startswith("."):
-            continue
-        if not _is_of(file, known):
-            file.unlink()
-            continue
-        has = done.setdefault(file.name, [])
-        for repository in repositories:
-            if repository.name in away or repository.name in has:
-                continue
-            try:
-                repository.put_wal(known["era"], file)
-                has.append(repository.name)
-            except StorageFailed as error:
-                away[repository.name] = error
-        if all(repository.name in has for repository in repositories):
-            file.unlink()
-            del done[file.name]
-            shipped += 1
-    if done or file_of_done.exists():
-        write_atomic(file_of_done, json.dumps(done).encode())
+        repositories, away = room.repositories(), dict[str, StorageFailed]()
+        count, newest = _ship(cluster, known, repositories, away)
+        Tails(cluster).ship(known["era"], known["system"], repositories, newest, away)
     if away:
         raise next(iter(away.values()))
-    return shipped
+    return count
+
+
+def _finished(cluster: Cluster) -> dict[str, list[Path]]:
+    """Finished segments by name, as the server archived them and as a receiver finished them: byte for byte the same."""
+    found: dict[str, list[Path]] = {}
+    for folder in (cluster.archive, cluster.stream):
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if not file.name.startswith(".") and (folder == cluster.archive or SEGMENT.fullmatch(file.name)):
+                found.setdefault(file.name, []).append(file)
+    return dict(sorted(found.items()))
+
+
+def _ship(
+    cluster: Cluster, known: dict[str, str], repositories: Sequence[Repository], away: dict[str, StorageFailed]
+) -> tuple[int, str]:
+    """A target that is away holds up neither the others nor what comes later; a segment goes when every target has it.
+
+    Returns how many went, and the last of them. A received one can go before the server archives its own: that one is known then.
+    """
+    file_of_done = cluster.place.folder / "shipped.json"
+    done = _shipped(file_of_done)
+    before = {name: list(has) for name, has in done.items()}
+    count, newest = 0, ""
+    for name, files in _finished(cluster).items():
+        if not _is_of(files[0], known):
+            for file in files:
+                file.unlink(missing_ok=True)
+            continue
+        has = done.setdefault(name, [])
+        lack = [repository for repository in repositories if repository.name not in has]
+        for repository in lack:
+            if repository.name not in away:
+                try:
+                    repository.put_wal(known["era"], files[0])
+                    has.append(repository.name)
+                except StorageFailed as error:
+                    away[repository.name] = error
+        if all(repository.name in has for repository in repositories):
+            for file in files:
+                file.unlink(missing_ok=True)
+            if files[0].parent == cluster.archive:
+                del done[name]
+            count, newest = count + bool(lack), name
+    if done != before:
+        write_atomic(file_of_done, json.dumps(done).encode())
+    return count, newest
 
 
 def _is_of(file: Path, known: dict[str, str]) -> bool:
@@ -149,13 +175,11 @@ def flush(room: Room, id: AddOnId) -> None:
     ship(room, id)
 
 
-def ship_all(room: Room) -> dict[str, str]:
-    """Ship for every PostgreSQL add-on; by add-on what did not work."""
+def ship_all(room: Room, but: Container[AddOnId] = ()) -> dict[str, str]:
+    """Ship for every PostgreSQL add-on, `but` some; by add-on what did not work."""
     problems = {}
-    for row in room.store.ledger.list("addon"):
-        if row.value.get("engine") == "postgres":
-            project, environment = row.owner.split("/")
-            id = AddOnId(project=project, environment=environment, name=str(row.value["addon"]))
+    for id in room.databases():
+        if id not in but:
             try:
                 ship(room, id)
             except (StorageFailed, OSError, psycopg.Error) as error:
@@ -164,14 +188,20 @@ def ship_all(room: Room) -> dict[str, str]:
 
 
 def prune(repositories: Sequence[Repository], needed: dict[str, str]) -> int:
-    """Forget segments that no base backup needs any more. `needed`: by era the first segment of its oldest base backup."""
+    """Forget segments that no base backup needs any more, and beginnings of segments that are there whole or further.
+
+    `needed`: by era the first segment of its oldest base backup.
+    """
     removed = 0
     for repository in repositories:
         eras = {key.split("/")[1] for key in repository.storage.list("wal")}
         for era in eras & set(needed):
-            for name, key in repository.wal(era).items():
-                if not name.endswith(".history") and name[8:] < needed[era][8:]:
-                    with contextlib.suppress(StorageFailed):
-                        repository.storage.remove(key)
-                        removed += 1
+            whole, tails = repository.wal(era), repository.tails(era)
+            idle = [key for name, key in whole.items() if not name.endswith(".history") and name[8:] < needed[era][8:]]
+            last = max(tails, default="")
+            idle += [key for name, keys in tails.items() for key in (keys if name != last or name in whole else keys[:-1])]
+            for key in idle:
+                with contextlib.suppress(StorageFailed):
+                    repository.storage.remove(key)
+                    removed += 1
     return removed

@@ -21,7 +21,7 @@ from homeport.drivers.addons.base import BackupRef
 from homeport.drivers.addons.errors import AddOnFailed, BackupDamaged, BackupFailed
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.postgres.engines import Engine
-from homeport.drivers.addons.postgres.receiving import PARTIAL
+from homeport.drivers.addons.postgres.receiving import PARTIAL, SEGMENT_SIZE
 from homeport.drivers.addons.postgres.settings import closed_hba, quoted
 from homeport.drivers.addons.servers import run_outside
 from homeport.drivers.files import copy_tree, give, remove_tree, sync_folder
@@ -200,18 +200,35 @@ def place_data(cluster: Cluster, source: Path, backup: str, *, consume: bool = F
 
 
 def check_archive(engine: Engine, base: Path, wal: Path) -> Recovery | None:
-    """Why the archive cannot carry a base backup forward; None when it can. Looks at every byte of WAL from the backup on."""
+    """Why the archive cannot carry a base backup forward; None when it can. Looks at every byte of WAL from the backup on.
+
+    An unfinished segment (see `tail`) counts as the last; it ends where it ends, which no error is.
+    """
     known = facts(base / "data")
     names = sorted(file.name for file in wal.iterdir() if SEGMENT.fullmatch(file.name))
     first = known["start_segment"]
     timeline = first[:8]
     mine = [name for name in names if name[8:] >= first[8:] and name[:8] >= timeline]
-    if not mine:
+    unfinished = [last] if last and last[8:] >= first[8:] and last[:8] >= timeline else []
+    if not mine and not unfinished:
         return Recovery(state="wal-missing", why=f"The archive has nothing from the backup's first segment {first} on.")
-    gap = _gap(mine, first)
+    last = tail(wal)
+    gap = _gap([*mine, *unfinished], first)
     if gap:
         return Recovery(state="wal-missing", why=f"The segment {gap} is not in the archive.")
-    return _read_through(engine, wal, [name for name in mine if name[:8] == timeline])
+    whole = [name for name in mine if name[:8] == timeline]
+    return _read_through(engine, wal, whole) if whole else None
+
+
+def tail(wal: Path) -> str:
+    """The segment of which a folder of WAL has only the beginning, when it follows all finished ones; empty when there is none.
+
+    One before a finished segment is left out: recovery would take its end for the end of all.
+    """
+    names = [file.name for file in wal.iterdir()]
+    newest = max((name for name in names if SEGMENT.fullmatch(name)), default="")
+    unfinished = max((found[1] for name in names if (found := PARTIAL.fullmatch(name))), default="")
+    return unfinished if unfinished > newest else ""
 
 
 def _gap(names: list[str], first: str) -> str:
@@ -253,6 +270,9 @@ def prepare_recovery(cluster: Cluster, wal: Path, target: Target) -> None:
         "recovery_target_timeline": "latest",
         **target.settings(),
     }
+    if last := tail(wal):
+        shutil.copy2(wal / f"{last}.partial", incoming / last)
+        os.truncate(incoming / last, SEGMENT_SIZE)  # zeros after the last record are what the server itself ends at
     cluster.write(cluster.data / "postgresql.auto.conf", "".join(f"{name} = {quoted(value)}\n" for name, value in values.items()))
     cluster.write(cluster.data / "recovery.signal", "")
 

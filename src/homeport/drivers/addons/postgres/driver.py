@@ -18,17 +18,20 @@ import psycopg
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
-from homeport.drivers.addons.keeping import ServerDriver
+from homeport.drivers.addons.keeping import ROTATE_AT, ServerDriver
 from homeport.drivers.addons.postgres import backups, doors, figures, replicas, roles, settings, upgrades
 from homeport.drivers.addons.postgres.backups import Recovery
 from homeport.drivers.addons.postgres.cluster import Cluster, data_name
 from homeport.drivers.addons.postgres.engines import Engine, Engines, major_of, needed
+from homeport.drivers.addons.postgres.receiving import STOP_WITHIN as RECEIVER_GRACE
+from homeport.drivers.addons.postgres.receiving import Receiver
 from homeport.drivers.addons.records import Place, Record, account_for
 from homeport.drivers.addons.records import door as account_of_doors
 from homeport.drivers.addons.servers import Command, Server
 from homeport.drivers.files import locked, remove_tree
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Pooling, Postgres
+from homeport.model.errors import HomeportError
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,8 @@ class PostgresDriver(ServerDriver):
     ) -> None:
         super().__init__(home, at=at)
         self.engines = Engines(toolchains, system=system)
+        self.covered: dict[str, float] = {}
+        """By slug, the moment (`time.monotonic`) up to which every target has a received log: who ships it writes it here."""
 
     # -- planning --------------------------------------------------------------------------------------------------
 
@@ -273,7 +278,7 @@ class PostgresDriver(ServerDriver):
     def inspect(self, id: AddOnId) -> Inspection:
         place = self._place(id)
         cluster = self._cluster(place, place.get())
-        return figures.inspect(cluster, self._doors(cluster))
+        return figures.inspect(cluster, self._doors(cluster), receiver=self.receiver(id), covered=self.covered.get(id.slug))
 
     # -- copies ----------------------------------------------------------------------------------------------------
 
@@ -426,6 +431,7 @@ class PostgresDriver(ServerDriver):
             self._ensure_doors(cluster)
 
     def _stop(self, place: Place, record: Record) -> None:
+        self._receive(place, record)
         """All of it, with the doors first."""
         if record.pool_port or record.gate_port:
             for door in self._doors(self._cluster(place, record)):
@@ -436,6 +442,9 @@ class PostgresDriver(ServerDriver):
         """The cluster and what follows it; clients of the doors wait until it answers again."""
         if record.replica_ports:
             for replica in reversed(self._replicas(self._cluster(place, record))):
+        receiver = self._receiver(place)
+        if receiver.folder.is_dir():  # it ends first: the server would wait until it has everything
+            receiver.stop(signal.SIGINT, RECEIVER_GRACE)
                 replica.server.stop(self.stop_signal, self.stop_grace)
         self._server(place).stop(self.stop_signal, self.stop_grace)
 
@@ -448,6 +457,60 @@ class PostgresDriver(ServerDriver):
 
     def _command(self, place: Place, record: Record) -> Command:
         return self._cluster(place, record).command()
+    def _revive(self, place: Place) -> list[AddOnId]:
+        revived = super()._revive(place)
+        record = place.read()
+        if record is not None and record.wanted == "running" and record.data:
+            self._receive(place, record)
+        return revived
+
+    # -- receiving its log -----------------------------------------------------------------------------------------
+
+    def receiver(self, id: AddOnId) -> Receiver | None:
+        """What takes an add-on's log as it is written; None when nothing does. Raises AddOnMissing."""
+        place = self._place(id)
+        record = place.get()
+        return Receiver(self._cluster(place, record), self._receiver(place)) if record.streamed and record.data else None
+
+    def stream(self, id: AddOnId, *, wanted: bool) -> bool:
+        """Have a receiver take an add-on's log as it is written, or none; whether one had to begin anew, having been away for too long.
+
+        Raises AddOnMissing, psycopg.Error; InterruptedError while the add-on is being changed, AddOnFailed when it does not start.
+        """
+        place = self._place(id)
+        record = place.get()
+        if record.streamed == wanted and (not wanted or self._receiver(place).running() is not None):
+            return False
+        with locked(place.lock, cancelled=lambda: True):
+            record = place.get()
+            if not record.data or record.wanted != "running" or self._server(place).running() is None:
+                return False
+            receiver = Receiver(self._cluster(place, record), self._receiver(place))
+            seen = receiver.look()
+            lost = seen is not None and seen.lost
+            if lost or not wanted:
+                receiver.remove()
+            if record.streamed != wanted:
+                record = place.write(record.model_copy(update={"streamed": wanted}))
+            if wanted:
+                receiver.ensure()
+            return lost
+
+    def _receiver(self, place: Place) -> Server:
+        return Server(f"{place.id.slug} receiver", place.folder / "receiver" / "server", self._keeper)
+
+    def _receive(self, place: Place, record: Record) -> None:
+        """Have the receiver run, when there is to be one; what stands in its way is no reason for the database not to serve."""
+        if not record.streamed:
+            return
+        server = self._receiver(place)
+        with contextlib.suppress(OSError):
+            server.log.rotate(ROTATE_AT)
+        try:
+            Receiver(self._cluster(place, record), server).ensure()
+        except (HomeportError, psycopg.Error, OSError) as error:
+            log.warning("the log of %s is not received: %s", place.id.slug, error)
+
 
     def _ready(self, place: Place, record: Record) -> bool:
         return self._cluster(place, record).answers()

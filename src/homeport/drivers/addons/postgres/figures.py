@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -11,6 +12,7 @@ import psycopg
 from homeport.drivers.addons.base import Inspection
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.postgres.doors import Door
+from homeport.drivers.addons.postgres.receiving import SLOT, Receiver
 from homeport.drivers.addons.servers import folder_size, proportional_memory
 
 _DATABASES = """
@@ -39,7 +41,7 @@ def version(cluster: Cluster) -> str:
     return str(cluster.engine.major)
 
 
-def inspect(cluster: Cluster, doors: Sequence[Door] = ()) -> Inspection:
+def inspect(cluster: Cluster, doors: Sequence[Door] = (), *, receiver: Receiver | None = None, covered: float | None = None) -> Inspection:
     """Figures of now; those of a stopped cluster are its size and version."""
     running = cluster.server.running()
     size = folder_size(cluster.data)
@@ -58,6 +60,9 @@ def inspect(cluster: Cluster, doors: Sequence[Door] = ()) -> Inspection:
         detail |= more
         for door in doors:
             metrics |= door.figures()
+        if receiver is not None:
+            memory += proportional_memory(receiver.server.holders())
+            metrics |= _received(receiver, covered)
     except psycopg.Error as error:
         detail["problem"] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return Inspection(
@@ -74,11 +79,20 @@ def inspect(cluster: Cluster, doors: Sequence[Door] = ()) -> Inspection:
 
 def _ask(cluster: Cluster) -> tuple[dict[str, float], dict[str, str]]:
     with cluster.admin() as admin:
+def _received(receiver: Receiver, covered: float | None) -> dict[str, float]:
+    """How far behind a streamed log is: `backup_lag_seconds` is what would be lost if the machine were lost now."""
+    seen = receiver.look()
+    found = {"stream_running": float(seen is not None and seen.received is not None)}
+    if seen is not None:
+        found |= {"stream_kept_bytes": float(seen.kept)}
+    return found if covered is None else {"backup_lag_seconds": round(time.monotonic() - covered, 1), **found}
+
+
         commits, rollbacks, hit, read, deadlocks, temporary, failures = admin.execute(_DATABASES).fetchone() or (0,) * 7
         sessions, active, slow, oldest = admin.execute(_SESSIONS).fetchone() or (0,) * 4
         archived, failed, last, last_failed = admin.execute(_ARCHIVER).fetchone() or (0, 0, "", "")
         limit = admin.execute("SELECT current_setting('max_connections')::int").fetchone() or (0,)
-        replicas = admin.execute(_REPLICAS).fetchall()
+        replicas = admin.execute(_REPLICAS, [SLOT]).fetchall()
     metrics = {
         "connections": float(sessions),
         "connections_limit": float(limit[0]),
