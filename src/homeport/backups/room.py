@@ -96,6 +96,15 @@ class Wiring(Protocol):
     def go_live(self, project: str, environment: str, number: int, actor: str) -> str:
         """Ask for a recorded release to be put live; the deploy's id."""
 
+    def released(self, project: str, environment: str) -> None:
+        """An operation has let go of an environment: deploys that wait for it can begin."""
+
+    def abandon(self, project: str, environment: str, why: str) -> None:
+        """Remove an environment whose data cannot be relied on, and say so."""
+
+    def forget(self, project: str, environment: str) -> None:
+        """Take back every secret that was set for an environment that did not come to be."""
+
     def vault_keys(self) -> Sequence[bytes]:
         """The vault's keys, the one in use first."""
 
@@ -111,12 +120,8 @@ class Room:
         self.open_storage, self._targets = open_storage, targets
         self.folder = home / "backups"
         self.folder.mkdir(mode=0o711, exist_ok=True, parents=True)
-    def released(self, project: str, environment: str) -> None:
-        """An operation has let go of an environment: deploys that wait for it can begin."""
-
-    def forget(self, project: str, environment: str) -> None:
-        """Take back every secret that was set for an environment that did not come to be."""
-
+        self.reach: Callable[[str, str], None] = lambda _step, _point: None
+        """Called at points of an operation where the control plane can be made to die."""
         self.busy = threading.RLock()
         """Held by whoever changes add-ons or takes copies: one at a time."""
 
@@ -132,8 +137,6 @@ class Room:
 
     @property
     def postgres(self) -> PostgresDriver:
-        self.reach: Callable[[str, str], None] = lambda _step, _point: None
-        """Called at points of an operation where the control plane can be made to die."""
         driver = self.drivers["postgres"]
         assert isinstance(driver, PostgresDriver)  # noqa: S101 (wired so)
         return driver
@@ -175,21 +178,6 @@ class Room:
         if free - needed < self.policy.reserve:
             raise NoRoom(needed=needed, free=free, what=what)
 
-    # --- what there is ----------------------------------------------------------------------------------------
-
-    def addons(self) -> list[AddOnId]:
-        """Every add-on that releases of this home have, of a kind that can be copied."""
-        found = []
-        for row in self.store.ledger.list("addon"):
-            if str(row.value.get("engine")) in self.drivers:
-                project, environment = row.owner.split("/")
-                found.append(AddOnId(project=project, environment=environment, name=str(row.value["addon"])))
-        return found
-
-    def driver_of(self, id: AddOnId) -> AddOnDriver:
-        """Raises BackupMissing when there is no such add-on."""
-        for row in self.store.ledger.list("addon", f"{id.project}/{id.environment}"):
-            if row.value["addon"] == id.name and str(row.value.get("engine")) in self.drivers:
     def afford(self, project: str, what: str, needed: int = 0) -> None:
         """Raises BudgetSpent when a project's data takes its budget already, or would with `needed` bytes more."""
         budget = self.policy.budget
@@ -197,6 +185,18 @@ class Room:
             raise BudgetSpent(project=project, used=used, budget=budget, needed=needed, what=what)
 
     def used_by(self, project: str) -> int:
+        """Bytes of a project's add-ons and disks, of every environment, by what the ledger says is its own."""
+        return sum(self.sizes(project).values())
+
+    def sizes(self, project: str = "") -> dict[str, int]:
+        """Bytes of add-ons and disks by project."""
+        used: dict[str, int] = {}
+        for kind, folder in (("addon", self.home / "addons"), ("volume", self.home / "volumes")):
+            for row in self.store.ledger.list(kind, project):
+                owner = row.owner.split("/")[0]
+                used[owner] = used.get(owner, 0) + (folder_size(folder / row.key) if (folder / row.key).is_dir() else 0)
+        return used
+
     # --- what there is ----------------------------------------------------------------------------------------
 
     def addons(self) -> list[AddOnId]:
@@ -217,18 +217,6 @@ class Room:
         """Raises BackupMissing when there is no such add-on."""
         for row in self.store.ledger.list("addon", f"{id.project}/{id.environment}"):
             if row.value["addon"] == id.name and str(row.value.get("engine")) in self.drivers:
-        """Bytes of a project's add-ons and disks, of every environment, by what the ledger says is its own."""
-        return sum(self.sizes(project).values())
-
-    def sizes(self, project: str = "") -> dict[str, int]:
-        """Bytes of add-ons and disks by project."""
-        used: dict[str, int] = {}
-        for kind, folder in (("addon", self.home / "addons"), ("volume", self.home / "volumes")):
-            for row in self.store.ledger.list(kind, project):
-                owner = row.owner.split("/")[0]
-                used[owner] = used.get(owner, 0) + (folder_size(folder / row.key) if (folder / row.key).is_dir() else 0)
-        return used
-
                 return self.drivers[str(row.value["engine"])]
         raise BackupMissing(f"There is no add-on {id.name} in {id.environment} of {id.project}.", "`homeport status` shows what there is.")
 

@@ -206,13 +206,13 @@ def check_archive(engine: Engine, base: Path, wal: Path) -> Recovery | None:
     """
     known = facts(base / "data")
     names = sorted(file.name for file in wal.iterdir() if SEGMENT.fullmatch(file.name))
+    last = tail(wal)
     first = known["start_segment"]
     timeline = first[:8]
     mine = [name for name in names if name[8:] >= first[8:] and name[:8] >= timeline]
     unfinished = [last] if last and last[8:] >= first[8:] and last[:8] >= timeline else []
     if not mine and not unfinished:
         return Recovery(state="wal-missing", why=f"The archive has nothing from the backup's first segment {first} on.")
-    last = tail(wal)
     gap = _gap([*mine, *unfinished], first)
     if gap:
         return Recovery(state="wal-missing", why=f"The segment {gap} is not in the archive.")
@@ -262,6 +262,9 @@ def prepare_recovery(cluster: Cluster, wal: Path, target: Target) -> None:
     for file in wal.iterdir():
         if SEGMENT.fullmatch(file.name) or HISTORY.fullmatch(file.name):
             shutil.copy2(file, incoming / file.name)
+    if last := tail(wal):
+        shutil.copy2(wal / f"{last}.partial", incoming / last)
+        os.truncate(incoming / last, SEGMENT_SIZE)  # zeros after the last record are what the server itself ends at
     if cluster.record.user is not None:
         give(incoming, cluster.record.user)
     values = {
@@ -270,10 +273,8 @@ def prepare_recovery(cluster: Cluster, wal: Path, target: Target) -> None:
         "recovery_target_timeline": "latest",
         **target.settings(),
     }
-    if last := tail(wal):
-        shutil.copy2(wal / f"{last}.partial", incoming / last)
-        os.truncate(incoming / last, SEGMENT_SIZE)  # zeros after the last record are what the server itself ends at
     cluster.write(cluster.data / "postgresql.auto.conf", "".join(f"{name} = {quoted(value)}\n" for name, value in values.items()))
+    cluster.write(cluster.data / "pg_hba.conf", closed_hba())
     cluster.write(cluster.data / "recovery.signal", "")
 
 
@@ -299,7 +300,6 @@ def finish_recovery(cluster: Cluster) -> datetime | None:
         for name in ("restore_command", "recovery_target_action", "recovery_target_timeline", "recovery_target_time", "recovery_target_xid",
                      "recovery_target_name", "recovery_target_lsn"):  # fmt: skip
             admin.execute(sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name)))
-    cluster.write(cluster.data / "pg_hba.conf", closed_hba())
         admin.execute("SELECT pg_reload_conf()")
     remove_tree(cluster.place.folder / "incoming")
     return row[0] if row else None

@@ -429,9 +429,9 @@ class PostgresDriver(ServerDriver):
             for replica in self._replicas(cluster):
                 replica.ensure()
             self._ensure_doors(cluster)
+        self._receive(place, record)
 
     def _stop(self, place: Place, record: Record) -> None:
-        self._receive(place, record)
         """All of it, with the doors first."""
         if record.pool_port or record.gate_port:
             for door in self._doors(self._cluster(place, record)):
@@ -440,11 +440,11 @@ class PostgresDriver(ServerDriver):
 
     def _pause(self, place: Place, record: Record) -> None:
         """The cluster and what follows it; clients of the doors wait until it answers again."""
-        if record.replica_ports:
-            for replica in reversed(self._replicas(self._cluster(place, record))):
         receiver = self._receiver(place)
         if receiver.folder.is_dir():  # it ends first: the server would wait until it has everything
             receiver.stop(signal.SIGINT, RECEIVER_GRACE)
+        if record.replica_ports:
+            for replica in reversed(self._replicas(self._cluster(place, record))):
                 replica.server.stop(self.stop_signal, self.stop_grace)
         self._server(place).stop(self.stop_signal, self.stop_grace)
 
@@ -455,8 +455,6 @@ class PostgresDriver(ServerDriver):
             self._pause(place, record)
             self._start(place, record)
 
-    def _command(self, place: Place, record: Record) -> Command:
-        return self._cluster(place, record).command()
     def _revive(self, place: Place) -> list[AddOnId]:
         revived = super()._revive(place)
         record = place.read()
@@ -511,6 +509,8 @@ class PostgresDriver(ServerDriver):
         except (HomeportError, psycopg.Error, OSError) as error:
             log.warning("the log of %s is not received: %s", place.id.slug, error)
 
+    def _command(self, place: Place, record: Record) -> Command:
+        return self._cluster(place, record).command()
 
     def _ready(self, place: Place, record: Record) -> bool:
         return self._cluster(place, record).answers()

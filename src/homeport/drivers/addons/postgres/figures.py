@@ -28,7 +28,9 @@ SELECT count(*) FILTER (WHERE backend_type = 'client backend' AND application_na
   FROM pg_stat_activity
 """
 _ARCHIVER = "SELECT archived_count, failed_count, coalesce(last_archived_wal, ''), coalesce(last_failed_wal, '') FROM pg_stat_archiver"
-_REPLICAS = "SELECT application_name, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) FROM pg_stat_replication"
+_REPLICAS = (
+    "SELECT application_name, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) FROM pg_stat_replication WHERE application_name <> %s"
+)
 
 
 def version(cluster: Cluster) -> str:
@@ -58,11 +60,11 @@ def inspect(cluster: Cluster, doors: Sequence[Door] = (), *, receiver: Receiver 
     try:
         metrics, more = _ask(cluster)
         detail |= more
-        for door in doors:
-            metrics |= door.figures()
         if receiver is not None:
             memory += proportional_memory(receiver.server.holders())
             metrics |= _received(receiver, covered)
+        for door in doors:
+            metrics |= door.figures()
     except psycopg.Error as error:
         detail["problem"] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return Inspection(
@@ -77,8 +79,6 @@ def inspect(cluster: Cluster, doors: Sequence[Door] = (), *, receiver: Receiver 
     )
 
 
-def _ask(cluster: Cluster) -> tuple[dict[str, float], dict[str, str]]:
-    with cluster.admin() as admin:
 def _received(receiver: Receiver, covered: float | None) -> dict[str, float]:
     """How far behind a streamed log is: `backup_lag_seconds` is what would be lost if the machine were lost now."""
     seen = receiver.look()
@@ -88,6 +88,8 @@ def _received(receiver: Receiver, covered: float | None) -> dict[str, float]:
     return found if covered is None else {"backup_lag_seconds": round(time.monotonic() - covered, 1), **found}
 
 
+def _ask(cluster: Cluster) -> tuple[dict[str, float], dict[str, str]]:
+    with cluster.admin() as admin:
         commits, rollbacks, hit, read, deadlocks, temporary, failures = admin.execute(_DATABASES).fetchone() or (0,) * 7
         sessions, active, slow, oldest = admin.execute(_SESSIONS).fetchone() or (0,) * 4
         archived, failed, last, last_failed = admin.execute(_ARCHIVER).fetchone() or (0, 0, "", "")
