@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import redis
@@ -128,3 +129,46 @@ def test_no_password_opens_it(driver: ValkeyDriver) -> None:
         pytest.raises(redis.exceptions.AuthenticationError),
     ):
         stranger.ping()
+
+
+@pytest.mark.parametrize("policy", [name for name in get_args(Redis.model_fields["eviction"].annotation) if name])
+def test_every_eviction_policy_is_taken_by_the_running_server(driver: ValkeyDriver, policy: str) -> None:
+    """Without a restart: a connection from before sees it."""
+    with client(provision(driver)) as connection:
+        pid = connection.info()["process_id"]
+        provision(driver, eviction=policy)
+        found = connection.info()
+        assert (found["maxmemory_policy"], found["process_id"]) == (policy, pid)
+
+
+def test_an_image_that_asks_for_no_password_is_open(driver: ValkeyDriver) -> None:
+    """As a compose file's `redis` is: a program that only knows the host gets in, and no further than a service does; then closed again."""
+    made = provision(driver, image="redis:7")
+    bare = redis.Redis(made.host, made.port, decode_responses=True, retry=Retry(NoBackoff(), 0))
+    with bare:
+        assert bare.ping()
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            bare.config_get("*")
+    with client(made) as own, client(made, "") as owner:
+        assert own.ping() and owner.ping()
+    again = provision(driver)
+    with redis.Redis(again.host, again.port, retry=Retry(NoBackoff(), 0)) as closed, pytest.raises(redis.exceptions.AuthenticationError):
+        closed.ping()
+
+
+def test_rotation_overlaps_for_clients_that_are_connected(driver: ValkeyDriver) -> None:
+    """A connection goes on, and new ones open with both passwords, until the old one is retired: then its connections end too."""
+    made = provision(driver)
+    old = client(made)
+    assert old.ping()
+    fresh = driver.rotate(ID, "web")
+    assert old.ping()
+    with client(made) as second, redis.Redis.from_url(fresh.url, retry=Retry(NoBackoff(), 0)) as new:
+        assert second.ping() and new.ping()
+        driver.retire_old(ID, "web")
+        with pytest.raises(redis.exceptions.ConnectionError):
+            old.ping()
+    with redis.Redis.from_url(fresh.url) as new:
+        assert new.ping()
+    with client(made) as refused, pytest.raises(redis.exceptions.AuthenticationError):
+        refused.ping()

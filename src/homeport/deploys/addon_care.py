@@ -112,7 +112,8 @@ class AddOnCare:
         name = self._name(release, name, kind)
         definition = release.spec.addons[name]
         if kind and definition.kind != kind and not (isinstance(definition, External) and self._outside_kind(release, name) == kind):
-            raise _refused(f"{name} is a {definition.kind} add-on, not {KINDS.get(kind, kind)}.", "Name another one: `homeport addons`.")
+            own = KINDS.get(definition.kind, getattr(definition, "type", ""))
+            raise _refused(f"{name} is {own}, not {KINDS.get(kind, kind)}.", "Name another one: `homeport addons` lists them.")
         if reveal:
             self.platform.secrets.audit.write(by, "connect", f"{project}/{environment}/addon.{name}")
         self.platform.event(
@@ -240,16 +241,22 @@ class AddOnCare:
                 raise ProjectNotFound(
                     what="Nothing was done.",
                     why=f"{release.project} has no add-on {name[:80]!r} in {release.environment} (it has: {', '.join(addons) or 'none'}).",
-                    fix="See `homeport addons`.",
+                    fix="Name one of those; another environment is named with --env.",
                 )
             return found
         fit = [n for n, a in addons.items() if kind in ("", a.kind)]
         fit = fit or [n for n, a in addons.items() if isinstance(a, External) and self._outside_kind(release, n) == kind]
         if len(fit) == 1:
             return fit[0]
+        if fit:
+            raise ProjectNotFound(
+                what="Nothing was done.", why=f"{release.project} has several: {', '.join(fit)}.", fix="Say which one, by its name."
+            )
         label = f"{KINDS.get(kind, kind)} add-on" if kind else "add-on"
-        why = f"{release.project} has several: {', '.join(fit)}." if fit else f"{release.project} has no {label} in {release.environment}."
-        raise ProjectNotFound(what="Nothing was done.", why=why, fix="Name one: `homeport addons` lists them.")
+        raise ProjectNotFound(
+            what="Nothing was done.", why=f"{release.project} has no {label} in {release.environment}.",
+            fix="`homeport addons` lists what it has; another environment is named with --env.",
+        )  # fmt: skip
 
     def _own(self, release: Release, name: str) -> tuple[AddOnId, AddOn, AddOnDriver]:
         """An add-on that Homeport runs. Raises AddOnRefused, AddOnMissing."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 from homeport.deploys import external
 from homeport.deploys.secrets import SecretBook
+from homeport.deploys.seeds import seeds_of
+from homeport.deploys.vendor import storage
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Credentials, Provisioned
 from homeport.model.addon import AddOn, External, Temporal
 from homeport.model.env import EnvValue, GeneratedValue, PlainValue
@@ -120,7 +122,8 @@ class AddOnBook:
             if not isinstance(definition, External):
                 known = self.current(release, name).credentials
                 credentials = known.get(service) or known[""]
-                for key, value in ((credentials.direct if direct else None) or credentials).env.items():
+                env = ((credentials.direct if direct else None) or credentials).env
+                for key, value in {**env, **storage(release.dialects.get(service, ""), definition.kind, env)}.items():
                     found.setdefault(key, []).append(value)
         return {key: values[0] for key, values in found.items() if len(values) == 1}
 

@@ -13,7 +13,7 @@ Names and meanings: each platform's own reference of its system variables, named
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Literal
 from urllib.parse import urlsplit
@@ -97,6 +97,24 @@ def of_the_revision(variables: dict[str, str], facts: Facts) -> dict[str, str]:
     """Those that are about the revision: a build whose files are the same is the same build under another commit."""
     about = {facts.revision.commit, facts.revision.branch, facts.revision.message, facts.revision.commit[:7]} - {""}
     return {key: value for key, value in variables.items() if value in about}
+
+
+def storage(dialect: str, kind: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Further names under which a platform's storage integrations give an add-on's addresses, out of its conventional variables.
+
+    Vercel's are those of its Postgres and KV stores, Netlify's that of Netlify DB. What speaks another protocol than the engine itself
+    (`KV_REST_API_URL`) is left out.
+    """
+    if kind == "postgres" and dialect in ("vercel", "netlify") and (url := env.get("DATABASE_URL", "")):
+        direct = env.get("DATABASE_URL_UNPOOLED", url)
+        if dialect == "netlify":
+            return {"NETLIFY_DATABASE_URL": url, "NETLIFY_DATABASE_URL_UNPOOLED": direct}
+        parts = {"USER": "PGUSER", "HOST": "PGHOST", "PASSWORD": "PGPASSWORD", "DATABASE": "PGDATABASE"}
+        urls = {"POSTGRES_URL": url, "POSTGRES_PRISMA_URL": url, "POSTGRES_URL_NON_POOLING": direct, "POSTGRES_URL_NO_SSL": url}
+        return urls | {f"POSTGRES_{name}": env[key] for name, key in parts.items() if key in env}
+    if kind == "redis" and dialect == "vercel" and "REDIS_URL" in env:
+        return {"KV_URL": env["REDIS_URL"]}
+    return {}
 
 
 def platform_name(dialect: str) -> str:

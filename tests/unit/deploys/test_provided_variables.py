@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from homeport.deploys.provided import address_of, build_variables, told_names
-from homeport.deploys.vendor import Facts, of_the_revision, provided, repository_of
+from homeport.deploys.vendor import Facts, of_the_revision, provided, repository_of, storage
 from homeport.model.env import PlainValue
 from homeport.model.release import Revision
 from homeport.model.service import Build, CronService, Disk, Domain, StaticService, WebService, WorkerService
@@ -151,3 +151,15 @@ def test_the_plan_names_them() -> None:
     names = told_names(spec, "production", {"web": "render"}, 8080)["web"]
     assert "RENDER_EXTERNAL_URL" in names and "RENDER" not in names
     assert told_names(spec, "production", {"web": "homeport"}, 8080) == {}
+
+
+def test_storage_integrations_have_names_of_their_own() -> None:
+    """Vercel's and Netlify's variables say the same as the engine's; other platforms' files get none of them."""
+    env = {"DATABASE_URL": "postgresql://u:p@h:5432/d", "PGUSER": "u", "PGHOST": "h", "PGPASSWORD": "p", "PGDATABASE": "d"}
+    vercel = storage("vercel", "postgres", env)
+    assert vercel["POSTGRES_URL"] == vercel["POSTGRES_PRISMA_URL"] == env["DATABASE_URL"] and vercel["POSTGRES_DATABASE"] == "d"
+    pooled = {**env, "DATABASE_URL_UNPOOLED": "postgresql://u:p@h:5433/d"}
+    assert storage("vercel", "postgres", pooled)["POSTGRES_URL_NON_POOLING"] == pooled["DATABASE_URL_UNPOOLED"]
+    assert storage("netlify", "postgres", env)["NETLIFY_DATABASE_URL"] == env["DATABASE_URL"]
+    assert storage("vercel", "redis", {"REDIS_URL": "redis://x"}) == {"KV_URL": "redis://x"}
+    assert storage("render", "postgres", env) == {} == storage("vercel", "mariadb", {"DATABASE_URL": "mysql://x"})

@@ -51,6 +51,8 @@ class Record(Frozen):
     replica_ports: tuple[int, ...] = ()
     extra_ports: tuple[int, ...] = ()
     """Ports of further interfaces of the same server."""
+    open: bool = False
+    """Whether it asks for no password, because the image that the file names does not either."""
     slots: dict[str, str] = {}
     """By consumer, which of its two logins is the newer: `a` or `b`."""
     streamed: bool = False

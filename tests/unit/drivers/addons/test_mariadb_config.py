@@ -6,6 +6,7 @@ import pytest
 
 from homeport.drivers.addons.mariadb import config
 from homeport.model.addon import MariaDB
+from homeport.model.env import PlainValue
 
 
 def test_names_follow_the_file_and_else_the_add_on() -> None:
@@ -60,3 +61,11 @@ def test_names_are_quoted_and_patterns_mean_themselves() -> None:
     """Nothing in a name ends the quotes, and GRANT's wildcards are no wildcards."""
     assert config.name("a`b") == "`a``b`" and config.text("o'b\\") == "'o''b\\\\'"
     assert config.pattern("my_shop%") == "`my\\_shop\\%`"
+
+
+def test_a_file_may_let_root_in_without_a_password() -> None:
+    """By the images' own variables, and only when it names no password."""
+    assert config.open_root(MariaDB(env={"MYSQL_ALLOW_EMPTY_PASSWORD": PlainValue(value="yes")}))
+    assert not config.open_root(MariaDB(env={"MYSQL_ALLOW_EMPTY_PASSWORD": PlainValue(value="")}))
+    closed = MariaDB(env={"MYSQL_ALLOW_EMPTY_PASSWORD": PlainValue(value="1")}, root_password=PlainValue(value="secret"))
+    assert not config.open_root(closed) and not config.open_root(MariaDB())

@@ -36,3 +36,17 @@ def test_access_rules_can_be_read_back() -> None:
     assert closed.startswith("user default off ")
     assert "resetchannels" in text and "-@admin" in text and "nopass" not in text
     assert config.user_of("default") != config.OWNER
+
+
+def test_an_image_without_a_password_asks_for_none() -> None:
+    """As in the file: the owner is let in with none, services keep passwords of their own, and nobody gets more commands for it."""
+    text = config.acl({"web": ("a" * 64,)}, open=True)
+    owner = next(line for line in text.splitlines() if line.startswith("user default"))
+    assert " on nopass " in owner and "-@admin" in owner
+    assert "nopass" not in next(line for line in text.splitlines() if line.startswith("user web"))
+    assert "nopass" not in config.acl({"web": ("a" * 64,)})
+
+
+def test_tls_is_refused_with_its_reason() -> None:
+    """A file that asks for TLS is told that the connection never leaves the machine."""
+    assert "TLS" in config.refused({"tls-port": "6380"})[0]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from homeport.model.addon import MariaDB
 from homeport.model.base import Frozen
+from homeport.model.env import PlainValue
 
 ADMIN = "homeport.admin"
 """The account that Homeport is; no service can be called so."""
@@ -25,6 +26,10 @@ RESERVED = frozenset({
     "tmpdir", "user", "wsrep_provider",
 })  # fmt: skip
 """Settings a file cannot change."""
+OPEN_ROOT = (
+    "MYSQL_ALLOW_EMPTY_PASSWORD", "MARIADB_ALLOW_EMPTY_PASSWORD", "MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", "ALLOW_EMPTY_PASSWORD",
+)  # fmt: skip
+"""Variables of the images that let root in without a password; any text counts (the images' entry points)."""
 NOBODY = "*" + "0" * 40
 """The hash of no password that is known."""
 _SETTING = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -49,6 +54,12 @@ def layout(name: str, definition: MariaDB) -> Layout:
     user = definition.user if definition.user != ROOT else ""
     database = definition.database or user or name.replace("-", "_")
     return Layout(database=database, owner=user or database[:80])
+
+
+def open_root(definition: MariaDB) -> bool:
+    """Whether the file lets root in with no password (`MYSQL_ALLOW_EMPTY_PASSWORD` and its like in the image's variables)."""
+    asked = (definition.env.get(key) for key in OPEN_ROOT)
+    return definition.root_password is None and any(isinstance(value, PlainValue) and value.value.strip() for value in asked)
 
 
 def problems(definition: MariaDB) -> list[str]:

@@ -53,6 +53,8 @@ class MariaDBDriver(ServerDriver):
             notes.append("MariaDB serves it in place of MySQL: `caching_sha2_password` and MySQL 8's JSON functions are not the same")
         if engine and definition.flavour == "mariadb" and definition.version and not engine.version.startswith(definition.version):
             notes.append(f"MariaDB {engine.version}, the one that is installed, serves it instead of {definition.version}")
+        if config.open_root(definition):
+            notes.append("its root asks for no password, as the file says: every process of this machine can reach it as root")
         if any(not rule.source.startswith("127.") for rule in definition.ip_allow_list or ()):
             notes.append("it is reached from this machine only: the allow-list names outside networks, which need TLS in front of it")
         if definition.replicas or definition.high_availability:
@@ -140,8 +142,12 @@ class MariaDBDriver(ServerDriver):
             grant = " WITH GRANT OPTION" if not consumer else ""
             _run(admin, f"GRANT ALL PRIVILEGES ON {config.pattern(found.database)}.* TO {config.text(found.account(consumer))}@'%'{grant}")
         root = definition.password if definition.user == config.ROOT else definition.root_password
-        if isinstance(root, PlainValue) and root.value:
-            _identify(admin, config.ROOT, [config.digest(root.value)])
+        given = root.value if isinstance(root, PlainValue) else ""
+        if given or config.open_root(definition):
+            if given:
+                _identify(admin, config.ROOT, [config.digest(given)])
+            else:
+                _run(admin, f"CREATE OR REPLACE USER {config.text(config.ROOT)}@'%' IDENTIFIED BY ''")
             _run(admin, f"GRANT ALL PRIVILEGES ON *.* TO {config.text(config.ROOT)}@'%' WITH GRANT OPTION")
 
     def _provisioned(self, record: Record, passwords: dict[str, str]) -> Provisioned:
@@ -362,6 +368,8 @@ def credentials_of(record: Record, found: config.Layout, consumer: str, password
         "MYSQL_PASSWORD": password,
         "MYSQL_DATABASE": found.database,
     }
+    if getattr(record.definition, "flavour", "") == "mariadb":
+        env |= {key.replace("MYSQL_", "MARIADB_"): value for key, value in env.items() if key.startswith("MYSQL_")}
     return Credentials(user=user, password=password, host=record.host, port=record.port, database=found.database, url=url, env=env)
 
 

@@ -83,11 +83,15 @@ def saves(tuning: Tuning) -> str:
 
 def refused(parameters: Mapping[str, str]) -> list[str]:
     """Directives of a file that no server is given, one sentence each."""
-    return [
-        f"the setting {name[:80]!r} is Homeport's own to decide" if name in RESERVED else f"{name[:80]!r} is not a setting"
-        for name, value in parameters.items()
-        if name in RESERVED or not _DIRECTIVE.fullmatch(name) or not value.isprintable()
-    ]
+    found = []
+    for name, value in parameters.items():
+        if name.startswith("tls-"):
+            found.append(f"the setting {name[:80]!r} asks for TLS, which it does not speak: connections to it never leave this machine")
+        elif name in RESERVED:
+            found.append(f"the setting {name[:80]!r} is Homeport's own to decide")
+        elif not _DIRECTIVE.fullmatch(name) or not value.isprintable():
+            found.append(f"{name[:80]!r} is not a setting")
+    return found
 
 
 def quoted(value: str) -> str:
@@ -108,16 +112,18 @@ def user_of(consumer: str) -> str:
     return f"svc-{consumer}" if consumer == OWNER else consumer
 
 
-def rules(user: str, digests: tuple[str, ...]) -> list[str]:
-    """What ACL SETUSER is told, complete: the same again changes nothing."""
+def rules(user: str, digests: tuple[str, ...], *, open: bool = False) -> list[str]:
+    """What ACL SETUSER is told, complete: the same again changes nothing. `open` lets the owner in with any password and with none."""
     allowed = ("allkeys", "allchannels", "+@all") if user == ADMIN else RULES
+    if open and user == OWNER:
+        return ["reset", "on", "nopass", *allowed]
     return ["reset", "on" if digests else "off", *(f"#{known}" for known in digests), *allowed]
 
 
-def acl(users: Mapping[str, tuple[str, ...]]) -> str:
+def acl(users: Mapping[str, tuple[str, ...]], *, open: bool = False) -> str:
     """`users.acl`: each user with the hashes of its passwords, the newest last."""
     named = {OWNER: (), **users}
-    return "".join(f"user {user} {' '.join(rules(user, digests)[1:])}\n" for user, digests in named.items())
+    return "".join(f"user {user} {' '.join(rules(user, digests, open=open)[1:])}\n" for user, digests in named.items())
 
 
 def parse_acl(text: str) -> dict[str, tuple[str, ...]]:

@@ -67,6 +67,12 @@ class ValkeyDriver(ServerDriver):
 
     def notes(self, definition: AddOn) -> Sequence[str]:
         notes = []
+        if _open(definition):
+            notes.append(
+                "it asks for no password, as its image does not: every process of this machine can reach it until `requirepass` is set"
+            )
+        if "redis-stack" in definition.image or "valkey-bundle" in definition.image:
+            notes.append("the modules of its image (search, JSON, time series, Bloom filters) are not part of Valkey: their commands fail")
         if any(not rule.source.startswith("127.") for rule in definition.ip_allow_list or ()):
             notes.append("it is reached from this machine only: the allow-list names outside networks, which need TLS in front of it")
         if definition.replicas or definition.high_availability:
@@ -102,9 +108,8 @@ class ValkeyDriver(ServerDriver):
             place, record = self._begin(request)
             self._at("engine")
             engine = self.engine()
-            record = place.write(
-                record.model_copy(update={"data": "data", "version": engine.version.split()[1].split(".")[0], "source": engine.source})
-            )
+            about = {"data": "data", "version": engine.version.split()[1].split(".")[0], "source": engine.source}
+            record = place.write(record.model_copy(update={**about, "open": _open(request.definition)}))
             self._at("users")
             self._write_users(place, record, self._wanted_users(place, request))
             self._at("configure")
@@ -213,7 +218,7 @@ class ValkeyDriver(ServerDriver):
 
     def _write_users(self, place: Place, record: Record, users: dict[str, tuple[str, ...]]) -> None:
         users = {config.ADMIN: (config.digest(self._admin_password(place)),), **users}
-        self._write(place, record, "users.acl", config.acl(users))
+        self._write(place, record, "users.acl", config.acl(users, open=record.open))
 
     def _apply_users(self, place: Place) -> None:
         """Bring the running server's users to those of the file; connections stay."""
@@ -222,7 +227,8 @@ class ValkeyDriver(ServerDriver):
         with self.admin(place) as server:
             for user, digests in self._users(place).items():
                 if user != config.ADMIN:
-                    server.execute_command("ACL", "SETUSER", user, *config.rules(user, digests))  # type: ignore[no-untyped-call]
+                    rules = config.rules(user, digests, open=place.get().open)
+                    server.execute_command("ACL", "SETUSER", user, *rules)  # type: ignore[no-untyped-call]
 
     def _admin_password(self, place: Place) -> str:
         """Homeport's own way in, readable for Homeport alone; made once."""
@@ -370,6 +376,11 @@ class ValkeyDriver(ServerDriver):
                 return bool(client.ping())
         except (RedisError, OSError):
             return False
+
+
+def _open(definition: AddOn) -> bool:
+    """Whether nobody is asked for a password: the file names an image, and gives it none."""
+    return isinstance(definition, Redis) and bool(definition.image) and definition.password is None
 
 
 @cache
