@@ -6,6 +6,7 @@ whatever differs without having been named becomes a loss as well, so that no lo
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -128,7 +129,8 @@ def _above(parent: str, path: str) -> bool:
 
 
 def differences(before: Any, after: Any, path: Path = ()) -> list[Path]:
-    """Where two documents differ: the shortest path below which mappings are not alike; lists are compared as wholes."""
+    """Where two documents differ: the shortest path below which mappings are not alike; lists are compared as wholes,
+    and a command's words are as good as its line."""
     if isinstance(before, dict) and isinstance(after, dict):
         found: list[Path] = []
         for key in dict.fromkeys([*before, *after]):
@@ -137,4 +139,14 @@ def differences(before: Any, after: Any, path: Path = ()) -> list[Path]:
             else:
                 found += differences(before[key], after[key], (*path, str(key)))
         return found
-    return [] if before == after else [path]
+    return [] if before == after or _same_command(before, after) or _same_command(after, before) else [path]
+
+
+def _same_command(words: Any, line: Any) -> bool:
+    """Whether a command as words and one as a line start the same program with the same arguments."""
+    return (
+        isinstance(words, list | tuple)
+        and isinstance(line, str)
+        and all(isinstance(word, str) for word in words)
+        and shlex.join(words) == line
+    )

@@ -192,3 +192,11 @@ def test_a_dialect_nobody_writes_is_refused() -> None:
     for name in ("vercel", "nonsense"):
         with pytest.raises(UnknownDialect, match=name):
             convert(Spec(name="x"), name)
+
+
+def test_words_of_a_command_are_as_good_as_its_line() -> None:
+    """A dialect that writes lines loses nothing of words that stand in a line as they are; quotes and other words still differ."""
+    assert differences({"command": ["python", "app.py", "a b"]}, {"command": "python app.py 'a b'"}) == []
+    assert differences({"command": "gunicorn app:app"}, {"command": ["gunicorn", "app:app"]}) == []
+    assert differences({"command": ["echo", "$HOME"]}, {"command": "echo $HOME"}) == [("command",)]
+    assert differences({"command": ["a", "b"]}, {"command": "a c"}) == [("command",)]
