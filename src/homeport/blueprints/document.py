@@ -105,7 +105,7 @@ def parse_yaml(file: str, text: str) -> Document:
         loader.dispose()
     document = Document(file, text, None)
     if node is not None:
-        document.data = _YamlBuilder(document).build(node, (), 0)
+        document.data = YamlBuilder(document).build(node, (), 0)
     return document
 
 
@@ -138,7 +138,7 @@ def _scalar_value(tag: str, text: str) -> Any:
     return text
 
 
-class _YamlBuilder:
+class YamlBuilder:
     """Turns composed nodes into plain data, counting every node that aliases multiply."""
 
     def __init__(self, document: Document) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from homeport.blueprints.document import Document, _YamlBuilder, guard_yaml, yaml_fault
+from homeport.blueprints.document import Document, YamlBuilder, guard_yaml, yaml_fault
 from homeport.blueprints.view import Ledger, View
 from homeport.model.env import EnvValue, PlainValue, Template
 from homeport.model.reading import Path
@@ -69,7 +69,7 @@ def parse_manifests(file: str, text: str) -> Document:
     finally:
         loader.dispose()
     document = Document(file, text, None)
-    builder = _YamlBuilder(document)
+    builder = YamlBuilder(document)
     if len(nodes) == 1:
         document.data = builder.build(nodes[0], (), 0)
     elif nodes:

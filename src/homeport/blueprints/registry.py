@@ -70,14 +70,7 @@ PIPELINES = frozenset({"cloudbuild", "ghworkflow"})
 
 
 def _load(entry: Entry, name: str) -> Any:
-    try:
-        module = importlib.import_module(f"homeport.blueprints.{entry.module}")
-    except ModuleNotFoundError as error:
-        if error.name == f"homeport.blueprints.{entry.module}":
-            return None
-        raise
-    found = getattr(module, name, None)
-    return None if found is None else found()
+    return getattr(importlib.import_module(f"homeport.blueprints.{entry.module}"), name)()
 
 
 @cache
