@@ -6,9 +6,11 @@ import ipaddress
 import os
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from homeport.deploys import external
 from homeport.deploys.secrets import SecretBook
+from homeport.deploys.seeds import seeds_of
 from homeport.deploys.seeds import seeds_of
 from homeport.deploys.vendor import storage
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Credentials, Provisioned
@@ -26,9 +28,15 @@ class AddOnBook:
     """Keeps the add-ons that releases ask for."""
 
     def __init__(
-        self, store: Store, secrets: SecretBook, drivers: Mapping[str, AddOnDriver], account: Callable[[], int | None] = lambda: None
+        self,
+        store: Store,
+        secrets: SecretBook,
+        drivers: Mapping[str, AddOnDriver],
+        account: Callable[[], int | None] = lambda: None,
+        *,
+        home: Path | None = None,
     ) -> None:
-        self.store, self.secrets, self.drivers, self.account = store, secrets, drivers, account
+        self.store, self.secrets, self.drivers, self.account, self.home = store, secrets, drivers, account, home
         self._provisioned: dict[str, Provisioned] = {}
         self._health: dict[tuple[str, str, str], external.Health] = {}
         self._lock = threading.Lock()
@@ -67,6 +75,7 @@ class AddOnBook:
                     user=self.account() if os.geteuid() == 0 else None,
                     consumers=consumers,
                     passwords=passwords,
+                    seeds=seeds_of(definition, self.home) if self.home else (),
                 )
             )
             self.store.ledger.claim("addon", id.slug, f"{id.project}/{id.environment}", addon=name, engine=definition.kind)

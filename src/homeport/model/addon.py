@@ -30,6 +30,15 @@ class Pooling(Frozen):
     """Most clients at once; those beyond `size` wait their turn."""
 
 
+class SeedFile(Frozen):
+    """A file that an empty database is filled from."""
+
+    path: str
+    """As the project names it."""
+    digest: str
+    """SHA-256 of its content."""
+
+
 class AddOnBase(Frozen):
     """What every add-on has."""
 
@@ -65,6 +74,10 @@ class AddOnBase(Frozen):
     """The image's command, kept so that it can be written back."""
     parameters: dict[str, str] = {}
     """Server settings by the engine's own names."""
+    init: tuple[str, ...] = ()
+    """Files (`.sql`, `.sql.gz`) and folders of the source that a new, empty database is filled from, once."""
+    seeds: tuple[SeedFile, ...] = ()
+    """The files behind `init`. Filled from the source."""
     preview_plan: str = ""
     """Size in previews."""
     bind: tuple[str, ...] = ()

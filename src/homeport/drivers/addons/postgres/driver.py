@@ -18,6 +18,7 @@ import psycopg
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
+from homeport.drivers.addons.filling import fill
 from homeport.drivers.addons.keeping import ROTATE_AT, ServerDriver
 from homeport.drivers.addons.postgres import backups, doors, figures, replicas, roles, settings, upgrades
 from homeport.drivers.addons.postgres.backups import Recovery
@@ -88,11 +89,16 @@ class PostgresDriver(ServerDriver):
         place = self._place(request.id)
         with locked(place.lock):
             place, record = self._begin(request)
+            if record.filling == "under way":
+                record = self._emptied(place, record)
             cluster = self._settled(place, record, request)
             self._bring_up(cluster)
             self._at("roles")
             slots = self._roles(cluster, request)
             cluster = cluster.with_record(place.write(cluster.record.model_copy(update={"slots": {**cluster.record.slots, **slots}})))
+            if cluster.record.filling == "under way":
+                self._at("fill")
+                cluster = self._fill(cluster, request)
             self._at("replicas")
             cluster = self._replicate(cluster)
             self._at("doors")
@@ -115,7 +121,30 @@ class PostgresDriver(ServerDriver):
         self._at("initialise")
         cluster.initialise()
         self._at("record")
-        return cluster.with_record(place.write(record.model_copy(update={"data": cluster.data.name})))
+        filling = "under way" if request.seeds and not record.data else record.filling
+        return cluster.with_record(place.write(record.model_copy(update={"data": cluster.data.name, "filling": filling})))
+
+    def _emptied(self, place: Place, record: Record) -> Record:
+        """The add-on without its data: it was never handed to anybody, since the files that fill it did not come to their end."""
+        self._stop(place, record)
+        for folder in [found for name in ("data", "archive", "stream") for found in place.folder.glob(f"{name}-*")]:
+            remove_tree(folder)
+        return place.write(record.model_copy(update={"data": "", "version": "", "source": "", "slots": {}, "filling": ""}))
+
+    def _fill(self, cluster: Cluster, request: AddOnRequest) -> Cluster:
+        """Run the project's files as the owner, who may do everything meanwhile, as in the image that they are written for."""
+        found = roles.layout(cluster.id.name, cluster.definition)
+        argv = [str(cluster.engine.bin / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]
+        direct = credentials_for(cluster.record, found, "", cluster.record.slots.get("", "a"), request.passwords.get("", ""))
+        env = {key: value for key, value in direct.env.items() if key.startswith("PG")}
+        user = account_for(self.home, account_of_doors(cluster.id.slug)) if os.geteuid() == 0 else None
+        with cluster.admin() as admin:
+            roles.empower(admin, direct.user)
+            try:
+                fill(cluster.id.name, request.seeds, argv, env, user)
+            finally:
+                roles.disempower(admin)
+        return cluster.with_record(cluster.place.write(cluster.record.model_copy(update={"filling": "done"})))
 
     def _bring_up(self, cluster: Cluster) -> None:
         """Configure and start; a server that runs is told, and restarted only for settings that need it."""
