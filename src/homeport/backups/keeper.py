@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from homeport.backups import drills, taking, wal
+from homeport.backups import drills, settling, standing, taking, wal
 from homeport.backups.errors import BackupMissing
 from homeport.backups.guard import DiskReport, Watch, report
 from homeport.backups.kinds import COPIERS, copier_of
@@ -79,6 +79,7 @@ class Keeper:
         """Clean up after a crash and begin."""
         drills.sweep(self.room)
         go_on(self.room)
+        settling.begin(self.room)
         for thread in self._threads:
             thread.start()
 
@@ -124,6 +125,7 @@ class Keeper:
         if found.low:
             return
         taking.resume(self.room)
+        settling.settle(self.room)
         for due in self.schedule():
             if self._stopping.is_set():
                 return
@@ -293,6 +295,7 @@ class Keeper:
                         self._forget_one(row, repositories)
                         removed.append(row.id)
             self._prune_shared(repositories)
+            standing.prune(self.room)
         return removed
 
     def _forget_one(self, row: BackupRow, repositories: Sequence[Any]) -> None:

@@ -329,11 +329,13 @@ class PostgresDriver(ServerDriver):
         return backups.check_archive(self._installed(record.id, int(record.version), record.source), base, wal)
 
     def recover(
-        self, backup: BackupRef, base: Path, wal: Path, target: backups.Target, into: AddOnId, *, consume: bool = False
-    ) -> Recovery:
+        self, backup: BackupRef, base: Path, wal: Path, target: backups.Target, into: AddOnId, *, consume: bool = False,
+        durable: bool = True,
+    ) -> Recovery:  # fmt: skip
         """A new add-on as of `target`, from a base backup and a folder of WAL segments. What runs is not touched.
 
-        With `consume` the data of the base backup is moved instead of copied: for a copy that is thrown away afterwards.
+        With `consume` the data of the base backup is moved instead of copied, and not read a second time: for a copy that was checked as
+        it was unpacked, and is thrown away afterwards. Without `durable` the caller has it written to the disk: `settling.settle`.
 
         Only `recovered` leaves an add-on `into`; every other state is an answer, with nothing left behind.
 
@@ -344,13 +346,13 @@ class PostgresDriver(ServerDriver):
             return problem
         try:
             with self._restoring(backup, base, into, consume=consume) as cluster:
-                return self._recover(cluster, wal, target)
+                return self._recover(cluster, wal, target, durable=durable)
         except _Unrecovered as ended:
             return ended.recovery
 
-    def _recover(self, cluster: Cluster, wal: Path, target: backups.Target) -> Recovery:
+    def _recover(self, cluster: Cluster, wal: Path, target: backups.Target, *, durable: bool) -> Recovery:
         self._at("prepare")
-        backups.prepare_recovery(cluster, wal, target)
+        backups.prepare_recovery(cluster, wal, target, durable=durable)
         self._at("recover")
         try:
             cluster.server.start(cluster.command())
