@@ -22,6 +22,7 @@ from homeport.backups.manifest import DISKS, PLATFORM, Manifest, Moment, Proof
 from homeport.backups.operations import Progress, go_on, operating, take_back
 from homeport.backups.restoring import Restored, restore_disks, restore_in_place
 from homeport.backups.room import Policy, Room
+from homeport.backups.streaming import Streams
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.files import remove_tree
@@ -54,6 +55,10 @@ class Due(Frozen):
     proven: datetime | None = None
     next: datetime | None = None
     problem: str = ""
+    rpo: float | None = None
+    """Seconds of changes that may be lost with the machine; None where only whole copies come back."""
+    behind: float | None = None
+    """Of a streamed log, seconds of changes that are not on every target now; None while it is not known."""
 
     @property
     def key(self) -> str:
@@ -70,6 +75,7 @@ class Keeper:
         self._failed: dict[str, tuple[datetime, str]] = {}
         self._said: set[str] = set()
         self._stale: set[str] = set()
+        self.streams = Streams(room)
         self._threads = [
             threading.Thread(target=self._every, args=(SHIP_EVERY, self.ship), name="wal-shipper", daemon=True),
             threading.Thread(target=self._every, args=(LOOK_EVERY, self.look), name="backups", daemon=True),
@@ -82,6 +88,7 @@ class Keeper:
         settling.begin(self.room)
         for thread in self._threads:
             thread.start()
+        self.streams.start()
 
     @staticmethod
     def before_start(room: Room) -> list[AddOnId]:
@@ -96,6 +103,7 @@ class Keeper:
     def stop(self) -> None:
         """Stop the background work; an upload goes on at the next start."""
         self._stopping.set()
+        self.streams.stop()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=10)
@@ -111,8 +119,8 @@ class Keeper:
     # --- what goes on -----------------------------------------------------------------------------------------
 
     def ship(self) -> dict[str, str]:
-        """Ship WAL; problems by add-on, each told once."""
-        problems = wal.ship_all(self.room)
+        """Ship WAL of what is not streamed, which has a thread of its own; problems by add-on, each told once."""
+        problems = wal.ship_all(self.room, self.streams.wanted())
         for slug, why in problems.items():
             if slug not in self._said:
                 self.room.wiring.tell("backup.wal-waits", f"WAL of {slug} waits on this machine: {why}", subject=slug)
@@ -185,9 +193,18 @@ class Keeper:
             if failed is not None:
                 after = max(after, failed + RETRY_AFTER)
             found.append(
-                Due(kind=kind, project=project, environment=environment, name=name, last=last, proven=proven, next=after, problem=why)
-            )
+                Due(
+                    kind=kind, project=project, environment=environment, name=name, last=last, proven=proven, next=after, problem=why,
+                    **self._loss(kind, AddOnId(project=project, environment=environment, name=name)),
+                )
+            )  # fmt: skip
         return found
+
+    def _loss(self, kind: str, id: AddOnId) -> dict[str, float | None]:
+        if kind != "postgres":
+            return {}
+        rpo = self.room.policy.loss(id.project, id.environment, id.name).total_seconds()
+        return {"rpo": rpo, "behind": self.streams.behind(id)}
 
     def _changed_since(self, last: datetime) -> bool:
         """Whether something happened that an older copy of the platform does not know, its vault key included."""
