@@ -18,7 +18,7 @@ from homeport.model.addon import AddOn, External
 from homeport.model.env import PlainValue
 from homeport.model.errors import HomeportError
 from homeport.model.release import Release
-from homeport.model.views import AddOnView, ConnectionView, RotationView
+from homeport.model.views import AddOnView, ConnectionView, RotationView, SlowQueryView
 
 KINDS = {"postgres": "PostgreSQL", "redis": "Valkey", "mariadb": "MariaDB", "temporal": "Temporal"}
 
@@ -87,6 +87,7 @@ class AddOnCare:
                 "connections": seen.connections,
                 "metrics": seen.metrics,
                 "facts": seen.detail,
+                "slow": tuple(SlowQueryView(**query.model_dump()) for query in seen.slow),
                 "notes": tuple(driver.notes(definition)),
             }
         )

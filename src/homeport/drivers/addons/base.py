@@ -90,6 +90,16 @@ class Provisioned(Frozen):
     notes: tuple[str, ...] = ()
 
 
+class SlowQuery(Frozen):
+    """Statements of one shape that took long."""
+
+    statement: str
+    """Without the values in it."""
+    count: int = 0
+    total_ms: float = 0.0
+    longest_ms: float = 0.0
+
+
 class Inspection(Frozen):
     """What an add-on is doing."""
 
@@ -103,6 +113,8 @@ class Inspection(Frozen):
     connections: int = 0
     metrics: dict[str, float] = {}
     detail: dict[str, str] = {}
+    slow: tuple[SlowQuery, ...] = ()
+    """The statements that took longest together, where the engine tells."""
 
 
 class BackupRef(Frozen):

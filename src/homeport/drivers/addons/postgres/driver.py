@@ -31,7 +31,7 @@ from homeport.drivers.addons.records import door as account_of_doors
 from homeport.drivers.addons.servers import Command, Server
 from homeport.drivers.files import locked, remove_tree
 from homeport.drivers.toolchains.toolchains import Toolchains
-from homeport.model.addon import AddOn, Pooling, Postgres
+from homeport.model.addon import AddOn, Pooling, Postgres, pooling_of
 from homeport.model.errors import HomeportError
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class PostgresDriver(ServerDriver):
             notes.append(f"it is reached from this machine only: for the networks of its allow-list, {doors.MISSING}")
         elif networks:
             notes.append(f"with TLS and a password it is open to {', '.join(networks)}: `homeport addons info` has the port")
-        pooling = doors.pooling_of(definition.pooling)
+        pooling = pooling_of(definition.pooling)
         if pooling is not None and pooling.mode == "transaction" and program is not None and program.version < doors.NEWS:
             notes.append(
                 f"{program.label} forgets prepared statements after each transaction: turn them off in the client "
@@ -232,7 +232,7 @@ class PostgresDriver(ServerDriver):
         record = cluster.record
         plans = []
         if record.pool_port:
-            plans.append(doors.pool(record.host, record.pool_port, doors.pooling_of(cluster.definition.pooling) or Pooling()))
+            plans.append(doors.pool(record.host, record.pool_port, pooling_of(cluster.definition.pooling) or Pooling()))
         if record.gate_port:
             plans.append(doors.gate(record.gate_port, networks_of(cluster.definition)))
         user = None
