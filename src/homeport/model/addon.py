@@ -171,10 +171,19 @@ class External(AddOnBase):
     """What it is: `neo4j`, `weaviate`, `supabase`, `mongodb`, …"""
     url: EnvValue | None = None
     """Its address, with credentials where it needs them."""
+    health: Literal["", "tcp", "http", "command", "none"] = ""
+    """How it is asked: whether a connection opens, whether `health_path` answers, or what `health_command` says. Empty means `command` or
+    `http` where one is named, else `tcp`."""
     health_path: str = ""
-    """Path that tells whether it is well."""
+    """Path that tells whether it is well: an answer of 2xx, or of `health_status`."""
+    health_status: int | None = Field(default=None, ge=100, le=599)
+    """Status that counts as well too: 401 of a service that wants to know who asks."""
+    health_command: tuple[str, ...] | str = ()
+    """Command that ends with 0 when it is well. It runs with the source and the variables of the project's first service."""
     health_interval: Duration | None = None
-    """Between checks."""
+    """Between checks; without one a minute."""
+    required: bool = False
+    """Whether a deploy stops when it does not answer. Otherwise that is shown and told, and holds nothing up."""
 
 
 AddOn = Annotated[Postgres | Redis | Temporal | MariaDB | External, Field(discriminator="kind")]
