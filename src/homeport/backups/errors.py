@@ -98,6 +98,19 @@ class RecoveryRefused(HomeportError):
         super().__init__(what="Nothing was changed on this machine.", why=why, fix=fix)
 
 
+class MachineLost(HomeportError):
+    """A deploy was under way when its machine was lost."""
+
+    code = "machine-lost"
+
+    def __init__(self) -> None:
+        super().__init__(
+            what="The deploy was given up; the release before it serves.",
+            why="The machine it ran on was lost, and its home was recovered here.",
+            fix="Deploy again.",
+        )
+
+
 class ForkRefused(HomeportError):
     """An environment cannot be forked like this."""
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import psycopg
 
-from homeport.backups import drills, settling, standing, taking, wal
+from homeport.backups import drills, taking, wal
 from homeport.backups.errors import BackupMissing
 from homeport.backups.guard import DiskReport, Watch, report
 from homeport.backups.kinds import COPIERS, copier_of
 from homeport.backups.manifest import DISKS, PLATFORM, Manifest, Moment, Proof
+from homeport.backups.mirror import Mirror
 from homeport.backups.operations import Progress, go_on, operating, take_back
 from homeport.backups.restoring import Restored, restore_disks, restore_in_place
 from homeport.backups.room import Policy, Room
-from homeport.backups.streaming import Streams
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.files import remove_tree
@@ -37,6 +37,8 @@ SHIP_EVERY = 3.0
 """Seconds between looks for finished WAL segments. With `archive_timeout` it bounds what can be lost."""
 LOOK_EVERY = 60.0
 """Seconds between looks for backups that are due."""
+HURRY_AFTER = 5.0
+"""Seconds between looks at least, when a release went live whose builds no copy has yet."""
 CHANGES = frozenset({"deploy.live", "env.changed", "environment.forked", "project.destroyed", "backup.target", "addon.rotated"})
 """Events after which the platform is copied at the next look: what an empty machine would have to know."""
 RETRY_AFTER = timedelta(minutes=15)
@@ -55,10 +57,6 @@ class Due(Frozen):
     proven: datetime | None = None
     next: datetime | None = None
     problem: str = ""
-    rpo: float | None = None
-    """Seconds of changes that may be lost with the machine; None where only whole copies come back."""
-    behind: float | None = None
-    """Of a streamed log, seconds of changes that are not on every target now; None while it is not known."""
 
     @property
     def key(self) -> str:
@@ -71,24 +69,24 @@ class Keeper:
     def __init__(self, room: Room) -> None:
         self.room = room
         self.watch = Watch()
+        self.mirror = Mirror(room)
         self._stopping = threading.Event()
+        self._hurry = threading.Event()
         self._failed: dict[str, tuple[datetime, str]] = {}
         self._said: set[str] = set()
         self._stale: set[str] = set()
-        self.streams = Streams(room)
         self._threads = [
             threading.Thread(target=self._every, args=(SHIP_EVERY, self.ship), name="wal-shipper", daemon=True),
-            threading.Thread(target=self._every, args=(LOOK_EVERY, self.look), name="backups", daemon=True),
+            threading.Thread(target=self._looking, name="backups", daemon=True),
+            threading.Thread(target=self.mirror.run, args=(self._stopping, self._moved), name="store-mirror", daemon=True),
         ]
 
     def start(self) -> None:
         """Clean up after a crash and begin."""
         drills.sweep(self.room)
         go_on(self.room)
-        settling.begin(self.room)
         for thread in self._threads:
             thread.start()
-        self.streams.start()
 
     @staticmethod
     def before_start(room: Room) -> list[AddOnId]:
@@ -103,7 +101,7 @@ class Keeper:
     def stop(self) -> None:
         """Stop the background work; an upload goes on at the next start."""
         self._stopping.set()
-        self.streams.stop()
+        self._hurry.set()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=10)
@@ -116,11 +114,30 @@ class Keeper:
             except Exception:
                 log.exception("the keeper goes on after this")
 
+    def _looking(self) -> None:
+        """Look now and then, and soon after a release went live."""
+        while not self._stopping.wait(HURRY_AFTER):
+            self._hurry.wait(LOOK_EVERY - HURRY_AFTER)
+            self._hurry.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                self.look()
+            except Exception:
+                log.exception("the keeper goes on after this")
+
+    def _moved(self) -> None:
+        """The store was written to: a release that went live needs its builds copied, since the store names it from now on."""
+        rows = self.room.store.backups.list(kind=PLATFORM, limit=1)
+        recent = self.room.store.events.list(limit=20)
+        if any(event.kind == "deploy.live" and (not rows or event.at > rows[0].taken_at) for event in recent):
+            self._hurry.set()
+
     # --- what goes on -----------------------------------------------------------------------------------------
 
     def ship(self) -> dict[str, str]:
-        """Ship WAL of what is not streamed, which has a thread of its own; problems by add-on, each told once."""
-        problems = wal.ship_all(self.room, self.streams.wanted())
+        """Ship WAL; problems by add-on, each told once."""
+        problems = wal.ship_all(self.room)
         for slug, why in problems.items():
             if slug not in self._said:
                 self.room.wiring.tell("backup.wal-waits", f"WAL of {slug} waits on this machine: {why}", subject=slug)
@@ -133,7 +150,6 @@ class Keeper:
         if found.low:
             return
         taking.resume(self.room)
-        settling.settle(self.room)
         for due in self.schedule():
             if self._stopping.is_set():
                 return
@@ -193,18 +209,9 @@ class Keeper:
             if failed is not None:
                 after = max(after, failed + RETRY_AFTER)
             found.append(
-                Due(
-                    kind=kind, project=project, environment=environment, name=name, last=last, proven=proven, next=after, problem=why,
-                    **self._loss(kind, AddOnId(project=project, environment=environment, name=name)),
-                )
-            )  # fmt: skip
+                Due(kind=kind, project=project, environment=environment, name=name, last=last, proven=proven, next=after, problem=why)
+            )
         return found
-
-    def _loss(self, kind: str, id: AddOnId) -> dict[str, float | None]:
-        if kind != "postgres":
-            return {}
-        rpo = self.room.policy.loss(id.project, id.environment, id.name).total_seconds()
-        return {"rpo": rpo, "behind": self.streams.behind(id)}
 
     def _changed_since(self, last: datetime) -> bool:
         """Whether something happened that an older copy of the platform does not know, its vault key included."""
@@ -312,7 +319,6 @@ class Keeper:
                         self._forget_one(row, repositories)
                         removed.append(row.id)
             self._prune_shared(repositories)
-            standing.prune(self.room)
         return removed
 
     def _forget_one(self, row: BackupRow, repositories: Sequence[Any]) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from homeport.backups.errors import BackupMissing, RecoveryRefused, stamp
+from homeport.backups import mirror
+from homeport.backups.errors import BackupMissing, MachineLost, RecoveryRefused, stamp
 from homeport.backups.manifest import Manifest, Moment
 from homeport.backups.repository import Repository, found_key
 from homeport.backups.restoring import look, materialise, restore_disks
@@ -24,8 +25,9 @@ from homeport.drivers.storage.base import Storage, Target
 from homeport.drivers.storage.parcels import unpack_tree
 from homeport.model.base import Frozen
 from homeport.model.errors import HomeportError
-from homeport.model.release import Release
-from homeport.store import Store
+from homeport.model.release import DeployResult, DeployStatus, Release
+from homeport.store import Store, portable
+from homeport.store.database import Database
 
 log = logging.getLogger("homeport.backups")
 
@@ -36,6 +38,7 @@ class Recovered(Frozen):
     backup: str
     """The copy of the platform it began from."""
     taken_at: datetime
+    """How far the store goes: what was set, released and written down before is there."""
     environments: tuple[str, ...] = ()
     addons: dict[str, str] = {}
     """By add-on, how far it goes: the time of its last transaction or copy."""
@@ -79,9 +82,6 @@ class Alone:
     def released(self, project: str, environment: str) -> None:
         del project, environment
 
-    def abandon(self, project: str, environment: str, why: str) -> None:
-        log.warning("%s/%s: %s", project, environment, why)
-
     def forget(self, project: str, environment: str) -> None:
         del project, environment
 
@@ -121,6 +121,7 @@ def recover(
         platform = _platform(home, manifests)
         say(f"Bringing back the platform as of {stamp(platform.taken_at)}.")
         _put_back(home, repository, platform)
+        platform = _caught_up(home, repository, platform, say)
         write_atomic(home / "backups" / "key", f"{repository.key.identity}\n".encode(), 0o600)
         if keep_key:
             write_atomic(home / "vault.key", base64.b64encode(vault_keys[0]) + b"\n", 0o600)
@@ -169,13 +170,23 @@ def _put_back(home: Path, repository: Repository, platform: Manifest) -> None:
     remove_tree(copy)
 
 
+def _caught_up(home: Path, repository: Repository, platform: Manifest, say: Callable[[str], None]) -> Manifest:
+    """Replace the copy's store by the mirrored one when that is newer; the copy, with the store's time."""
+    found = mirror.newest(repository)
+    if found is None or found.at <= platform.taken_at or Path(found.home) != home:
+        return platform
+    say(f"Bringing the store up to {stamp(found.at)}.")
+    mirror.put_back(found, home)
+    return platform.model_copy(update={"taken_at": found.at})
+
+
 def _data(
     home: Path, target: Target, open_storage: Callable[[Target], Storage], platform: Manifest, manifests: Sequence[Manifest],
     repository: Repository, drivers: Callable[[], Mapping[str, AddOnDriver]], open_store: Callable[[], Store],
     vault_keys: Sequence[bytes], say: Callable[[str], None], began: float,
 ) -> Recovered:  # fmt: skip
     """Add-ons to the end of their WAL, disks as of their newest copy."""
-    store = open_store()
+    store = _opened(home, open_store)
     addons: dict[str, str] = {}
     notes: list[str] = []
     try:
@@ -187,6 +198,7 @@ def _data(
             say(f"Bringing back {id.name} of {id.project}/{id.environment}.")
             addons[id.slug] = _addon(room, id, notes)
         disks = _disks(room, notes, say)
+        _settle(store, notes)
         rows = [f"{row.project}/{row.environment}" for row in store.environments.all()]
         store.events.add("home.recovered", f"The home was recovered from {target.name}, as of {stamp(platform.taken_at)}.")
     finally:
@@ -195,6 +207,55 @@ def _data(
         backup=platform.id, taken_at=platform.taken_at, environments=tuple(rows), addons=addons, disks=tuple(disks), notes=tuple(notes),
         seconds=round(time.monotonic() - began, 3),
     )  # fmt: skip
+
+
+def _opened(home: Path, open_store: Callable[[], Store]) -> Store:
+    """The store, filled from the copy when it is kept elsewhere than in the home's file. Raises RecoveryRefused, StoreUnavailable."""
+    store = open_store()
+    if store.database.sqlite:
+        return store
+    copy = Database(f"sqlite:///{home / 'homeport.db'}")
+    try:
+        if not portable.empty(store.database):
+            why = "The database named by HOMEPORT_DATABASE_URL holds a store already."
+            raise RecoveryRefused(why=why, fix="Name an empty database, or leave the variable out to keep the store in the home.")
+        copy.migrate()
+        portable.bring(copy, store.database)
+    except BaseException:
+        store.close()
+        raise
+    finally:
+        copy.close()
+    for name in ("homeport.db", "homeport.db-wal", "homeport.db-shm"):
+        (home / name).unlink(missing_ok=True)
+    return store
+
+
+def _settle(store: Store, notes: list[str]) -> None:
+    """What the store knows and the machine does not have: deploys that were under way, and releases whose builds were not copied yet."""
+    for row in store.deploys.open():
+        lost = MachineLost()
+        error = {"code": lost.code, "what": lost.what, "why": lost.why, "fix": lost.fix}
+        result = DeployResult(
+            project=row.project, environment=row.environment, release="", status="failed", seconds=0.0, deploy=row.id, error=error
+        )
+        store.deploys.finish(row.id, DeployStatus.FAILED, result.model_dump(mode="json"))
+        notes.append(f"a deploy of {row.project}/{row.environment} was under way and is given up: deploy again")
+    for env in store.environments.all():
+        if env.live is None or _whole(store, env.project, env.environment, env.live):
+            continue
+        where = f"{env.project}/{env.environment}"
+        if env.previous is not None and _whole(store, env.project, env.environment, env.previous):
+            store.switch(env.project, env.environment, env.previous, retire_at=datetime.now(UTC), keep_warm=())
+            notes.append(f"{where}: the build of r{env.live} had not been copied yet; r{env.previous} serves instead: deploy again")
+        else:
+            notes.append(f"{where}: the build of r{env.live} had not been copied yet: deploy again")
+
+
+def _whole(store: Store, project: str, environment: str, number: int) -> bool:
+    """Whether every build of a release is on this machine."""
+    known = store.releases.get(project, environment, number)
+    return known is not None and all(Path(artifact.folder).is_dir() for artifact in known.release.artifacts.values())
 
 
 def _known_as(store: Store, target: Target, notes: list[str]) -> Target:

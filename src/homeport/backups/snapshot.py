@@ -1,7 +1,8 @@
 """The platform itself: what has to be copied so that an empty machine can become this home, and how it is put back.
 
-The store goes through SQLite's online backup. The vault's data keys (`vault.json`) are wrapped by the vault key, which is never copied.
-Artifacts and toolchains are immutable and shared between backups; the edge is generated from the store, so it needs no copy.
+The store goes through SQLite's online backup; what changes between copies is sent by `mirror`. The vault's data keys (`vault.json`) are
+wrapped by the vault key, which is never copied. Artifacts and toolchains are immutable and shared between backups; the edge is generated
+from the store, so it needs no copy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from homeport.model.release import Release
 from homeport.store import Store
+from homeport.store.database import Database
+from homeport.store.portable import bring
 
 FILES = ("vault.json", "cli.key")
 """Small files, with their place in the home."""
@@ -22,11 +25,14 @@ FILES = ("vault.json", "cli.key")
 def take(home: Path, store: Store, target: Path) -> list[tuple[str, str]]:
     """Copy store and small files into `target`; returns the shared things that are needed as well, as `(folder, name)`.
 
-    A store in PostgreSQL is the operator's own to back up: then only the files are copied. Raises OSError.
+    A store in PostgreSQL is written into an SQLite file of the same tables, from which a store of either kind can begin. Raises OSError,
+    sqlite3.Error, SQLAlchemyError.
     """
     target.mkdir(mode=0o700)
     if store.database.sqlite:
         _copy_database(home / "homeport.db", target / "homeport.db")
+    else:
+        _write_database(store.database, target / "homeport.db")
     for name in FILES:
         if (home / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -38,6 +44,18 @@ def take(home: Path, store: Store, target: Path) -> list[tuple[str, str]]:
 def _copy_database(source: Path, target: Path) -> None:
     with contextlib.closing(sqlite3.connect(source, timeout=30)) as live, contextlib.closing(sqlite3.connect(target)) as copied:
         live.backup(copied, pages=4096, sleep=0.01)
+    target.chmod(0o600)
+
+
+def _write_database(source: Database, target: Path) -> None:
+    copied = Database(f"sqlite:///{target}")
+    try:
+        copied.migrate()
+        bring(source, copied)
+    finally:
+        copied.close()
+    with contextlib.closing(sqlite3.connect(target)) as database:
+        database.execute("PRAGMA journal_mode=DELETE")
     target.chmod(0o600)
 
 
