@@ -18,6 +18,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from homeport.deploys.audit import Caller
+from homeport.drivers.edge.connections import account_at
 from homeport.model.errors import HomeportError
 from homeport.store.keys import KeyRow
 
@@ -73,11 +74,14 @@ class Key(KeyRow):
     """The key a request carries, with where it came from."""
 
     peer: str = ""
+    port: int = 0
+    """Of the caller's end of the connection."""
 
     @property
     def caller(self) -> Caller:
-        """Who asks, as the audit log names it."""
-        return Caller(self.name, f"key {self.id} from {self.peer}")
+        """Who asks, as the audit log names it; of a caller on this machine the kernel tells the account."""
+        account = account_at(self.peer, self.port) if self.port else ""
+        return Caller(self.name, f"key {self.id} from {self.peer}{f' ({account})' if account else ''}")
 
 
 class Attempts:
@@ -125,13 +129,18 @@ class Needs:
 
     def __call__(self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Key:
         key = authenticate(request, credentials.credentials if credentials else "")
-        if not key.allows(self.scope):
-            raise Forbidden(
-                what="The request was not carried out.",
-                why=f"The key {key.name!r} lacks the scope {self.scope!r}.",
-                fix="Use a key that has it: `homeport keys create NAME --scope " + self.scope + "`.",
-            )
+        require(key, self.scope)
         return key
+
+
+def require(key: Key, scope: str) -> None:
+    """Raises Forbidden when a key lacks a scope."""
+    if not key.allows(scope):
+        raise Forbidden(
+            what="The request was not carried out.",
+            why=f"The key {key.name!r} lacks the scope {scope!r}.",
+            fix="Use a key that has it: `homeport keys create NAME --scope " + scope + "`.",
+        )
 
 
 def authenticate(request: Request, text: str) -> Key:
@@ -142,7 +151,7 @@ def authenticate(request: Request, text: str) -> Key:
         row = state.control.platform.store.keys.find(text)
         if row is not None:
             state.attempts.worked(text)
-            return Key(**row.__dict__, peer=peer)
+            return Key(**row.__dict__, peer=peer, port=request.client.port if request.client else 0)
         state.attempts.failed(peer)
     raise Unauthorised(
         what="The request was not carried out.",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query
 from fastapi.responses import StreamingResponse
+from pydantic import StringConstraints
 
 from homeport.api.auth import Admin, Key, KeyInvalid, Reader, SecretKeeper
 from homeport.api.bodies import (
@@ -23,6 +24,7 @@ from homeport.api.bodies import (
     StoreBody,
     VersionBody,
 )
+from homeport.deploys.audit import Head
 from homeport.deploys.control import ControlPlane
 from homeport.deploys.secrets import check_name
 from homeport.deploys.views import Views
@@ -34,6 +36,8 @@ from homeport.store.keys import SCOPES, KeyRow
 PREFIX = "/api/v1/projects/{project}/environments/{environment}"
 SHOWN = 20
 """Names of changed variables that an event lists."""
+
+Anchor = Annotated[str, StringConstraints(pattern=r"^\d{1,15}:[0-9a-f]{64}$")]
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -142,9 +146,9 @@ def _vault(app: FastAPI, control: ControlPlane) -> None:
         return [AuditView(**row.__dict__) for row in found]
 
     @app.get("/api/v1/audit/verify", tags=["audit"])
-    def verify(_key: Admin) -> AuditReport:
-        """Whether the audit log is whole: every digest, every number, and its end."""
-        return audit.verify()
+    def verify(_key: Admin, anchor: Annotated[list[Anchor] | None, Query(max_length=100)] = None) -> AuditReport:
+        """Whether the audit log is whole: every digest, every number, its end, and each `anchor` that was kept elsewhere."""
+        return audit.verify([Head.parse(text) for text in anchor or ()])
 
     @app.get("/api/v1/audit/export", tags=["audit"], response_class=StreamingResponse)
     def export(key: Admin) -> StreamingResponse:

@@ -21,6 +21,10 @@ from homeport.store.portable import bring
 FILES = ("vault.json", "cli.key")
 """Small files, with their place in the home."""
 
+HEAD = "audit.head"
+"""The newest row of the audit log. It is copied before the database, which then holds this row, and proves it where nobody of this
+machine can change it."""
+
 
 def take(home: Path, store: Store, target: Path) -> list[tuple[str, str]]:
     """Copy store and small files into `target`; returns the shared things that are needed as well, as `(folder, name)`.
@@ -29,16 +33,30 @@ def take(home: Path, store: Store, target: Path) -> list[tuple[str, str]]:
     sqlite3.Error, SQLAlchemyError.
     """
     target.mkdir(mode=0o700)
+    _copy_file(home, target, HEAD)
     if store.database.sqlite:
         _copy_database(home / "homeport.db", target / "homeport.db")
     else:
         _write_database(store.database, target / "homeport.db")
     for name in FILES:
-        if (home / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            shutil.copyfile(home / name, target / name)
-            (target / name).chmod(0o600)
+        _copy_file(home, target, name)
     return needed(home, store)
+
+
+def anchor(copy: Path) -> str:
+    """`NUMBER:DIGEST` of the audit log in a copy, for `homeport audit verify --anchor`; empty when it has none."""
+    try:
+        head = json.loads((copy / HEAD).read_bytes())
+        return f"{int(head['seq'])}:{head['digest']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _copy_file(home: Path, target: Path, name: str) -> None:
+    if (home / name).is_file():
+        (target / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copyfile(home / name, target / name)
+        (target / name).chmod(0o600)
 
 
 def _copy_database(source: Path, target: Path) -> None:

@@ -84,7 +84,8 @@ def take_platform(room: Room) -> Manifest:
         began = datetime.now(UTC)
         copy = folder / "copy"
         shared = snapshot.take(room.home, room.store, copy)
-        manifest = Manifest(id=new_id(), kind="platform", name="platform", taken_at=began, home=str(room.home))
+        detail = {"audit": snapshot.anchor(copy)}
+        manifest = Manifest(id=new_id(), kind="platform", name="platform", taken_at=began, home=str(room.home), detail=detail)
         blobs = [_blob(room, kind, name, folder) for kind, name in shared]
         _publish(room)
         return _send(room, manifest.model_copy(update={"parts": tuple(blobs)}), copy, folder)

@@ -21,7 +21,11 @@ def register(app: typer.Typer) -> None:
     vault.command("rekey", help="Change the vault's key; values stay readable.")(rekey)
     vault.command("rotate", help="Seal every value with a new data key.")(rotate)
     app.add_typer(vault, name="vault")
-    app.command("audit", help="Who read, wrote or rotated which secret, and from where.")(audit)
+    log = typer.Typer(help="Who read, wrote or rotated which secret, and from where.", invoke_without_command=True, rich_markup_mode=None)
+    log.callback()(audit)
+    log.command("verify", help="Check that nothing was changed, taken out or cut off.")(verify_audit)
+    log.command("export", help="Write the whole log to a file, one JSON object a line.")(export_audit)
+    app.add_typer(log, name="audit")
     stores = typer.Typer(help="Outside secret stores.", invoke_without_command=True, rich_markup_mode=None)
     stores.callback()(list_stores)
     stores.command("add", help="Add or change a store; its credential comes from standard input.")(add_store)
@@ -45,6 +49,7 @@ def rotate(json: Json = False) -> None:
 
 
 def audit(
+    context: typer.Context,
     verify: Annotated[bool, typer.Option("--verify", help="Check that nothing was changed, taken out or cut off.")] = False,
     export: Annotated[Path | None, typer.Option("--export", help="Write the whole log to a file, one JSON object a line.")] = None,
     subject: Annotated[str, typer.Option("--subject", help="Only what begins so, such as shop/production/.")] = "",
@@ -53,17 +58,34 @@ def audit(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many, the newest.")] = 50,
     json: Json = False,
 ) -> None:
-    client = Client(start=True)
+    if context.invoked_subcommand is not None:
+        return None
     if export is not None:
-        lines = client.download("/api/v1/audit/export", export)
-        return show.line(f"{lines} rows were written to {export}.")
+        return export_audit(export)
     if verify:
-        return _verified(client.call("GET", "/api/v1/audit/verify", timeout=600), json=json)
+        return verify_audit(json=json)
+    client = Client(start=True)
     found = client.get("/api/v1/audit", subject=subject, action=action, actor=actor, limit=limit)
     if json:
         return show.as_json(found)
     rows = [(r["seq"], r["at"][:19], r["actor"], r["action"], r["subject"], r["origin"]) for r in found]
     return show.table(("ROW", "WHEN (UTC)", "WHO", "DID", "WHAT", "FROM"), rows)
+
+
+def verify_audit(
+    anchor: Annotated[list[str] | None, typer.Option("--anchor", help="NUMBER:DIGEST that was kept elsewhere; may be repeated.")] = None,
+    json: Json = False,
+) -> None:
+    from urllib.parse import urlencode
+
+    query = urlencode([("anchor", text.strip()) for text in anchor or ()])
+    found = Client(start=True).call("GET", "/api/v1/audit/verify" + (f"?{query}" if query else ""), timeout=600)
+    _verified(found, json=json)
+
+
+def export_audit(file: Annotated[Path, typer.Argument(help="File to write, readable by you alone.", show_default=False)]) -> None:
+    lines = Client(start=True).download("/api/v1/audit/export", file)
+    show.line(f"{lines} rows were written to {file}.")
 
 
 def list_stores(context: typer.Context, json: Json = False) -> None:
@@ -125,7 +147,7 @@ def _verified(found: dict[str, object], *, json: bool) -> None:
     if json:
         sys.stdout.write(jsonlib.dumps(found, indent=2) + "\n")
     elif found["ok"]:
-        show.line(f"{found['rows']} rows are as they were written. Head: {found['head']}")
+        show.line(f"{found['rows']} rows are as they were written. Anchor: {found['rows']}:{found['head']}")
     if not found["ok"]:
         what = "The audit log is not whole." if json else f"The audit log is not whole; {found['rows']} rows before are good."
         raise CliError({"code": "audit-broken", "what": what, "why": f"{found['why']}.", "fix": "Compare it with an exported copy."})

@@ -30,11 +30,13 @@ def find_project(client: Client, project: str | None, environment: str, *, undep
 
 
 def _described(client: Client, folder: Path) -> str:
-    """The project that the files of a folder describe; empty when it has none."""
+    """The project that the deployment files of a folder describe; empty when it has none."""
+    from homeport.blueprints.discover import find_files
+    from homeport.blueprints.source import FolderTree
+
     try:
-        found = client.post("/api/v1/plan", {"folder": str(folder)})
-        return str(client.post("/api/v1/identify", {"folder": str(folder)})["project"]) if found["services"] else ""
-    except CliError:
+        return str(client.post("/api/v1/identify", {"folder": str(folder)})["project"]) if find_files(FolderTree(folder)) else ""
+    except (CliError, OSError):
         return ""
 
 

@@ -47,6 +47,14 @@ class Head:
     seq: int
     digest: str
 
+    @classmethod
+    def parse(cls, text: str) -> Head:
+        """From `NUMBER:DIGEST`. Raises ValueError."""
+        seq, colon, digest = text.strip().partition(":")
+        if not colon or not seq.isdigit() or len(digest) != 64:
+            raise ValueError("an anchor is NUMBER:DIGEST, as `homeport audit verify` prints it")
+        return cls(int(seq), digest)
+
 
 class AuditLog:
     """Writes and checks the log of one home. Thread-safe."""
@@ -88,19 +96,24 @@ class AuditLog:
                 texts.append(name)
         self.write_all(by, [(action, f"{subject}: {text}") for text in texts])
 
-    def verify(self) -> AuditReport:
-        """Check every digest, every number, and the head. Reads the whole log."""
+    def verify(self, anchors: Iterable[Head] = ()) -> AuditReport:
+        """Check every digest, every number, the head, and `anchors` that were kept elsewhere. Reads the whole log."""
         count, previous, losses, at_head = 0, START, 0, ""
+        kept = {anchor.seq: anchor.digest for anchor in anchors}
         with self._lock:
             head = self.head()
             for row in self.rows.all():
                 why = _fault(row, count + 1, previous)
+                if not why and kept.get(row.seq, row.digest) != row.digest:
+                    why = f"row {row.seq} is not the one whose anchor was kept: the log was written anew"
                 if why:
                     return AuditReport(ok=False, rows=count, broken_at=row.seq, why=why, head=previous)
                 count, previous = row.seq, row.digest
                 losses += row.action == "head-lost"
                 at_head = row.digest if head is not None and row.seq == head.seq else at_head
-        if head is None:
+        if (beyond := max(kept, default=0)) > count:
+            why = f"the anchor that was kept knows {beyond} rows and the log ends at {count}: rows were cut off"
+        elif head is None:
             why = "audit.head is not there, so rows cut off at the end would not be seen" if count and self._file is not None else ""
         elif head.seq > count:
             why = f"audit.head knows {head.seq} rows and the log ends at {count}: rows were cut off, or the database is an older copy"

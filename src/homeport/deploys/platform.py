@@ -35,7 +35,7 @@ from homeport.drivers.runtimes.accounts import allocate
 from homeport.drivers.runtimes.addresses import FIRST, LAST, free_port, is_free
 from homeport.drivers.runtimes.base import Handle, Mount, Placement, Runtime
 from homeport.drivers.vault.keys import KeySource
-from homeport.drivers.vault.seal import Sealer
+from homeport.drivers.vault.seal import Sealer, VaultDamaged
 from homeport.durable import Faults
 from homeport.model.base import slug
 from homeport.model.release import Release, ServiceView
@@ -50,6 +50,9 @@ log = logging.getLogger("homeport")
 
 DEFAULT_FORWARD_PORT = 10000
 """Port that a private service is reached on when its file names none: Render's default."""
+
+LOST = "vault.json.lost"
+"""What an operator who has lost the vault's key renames `vault.json` to, to begin with a new one."""
 
 DEFAULT_GRACE = timedelta(seconds=30)
 
@@ -78,6 +81,10 @@ class Platform:
         self.own_ports = OwnPorts(self.store.ledger)
         self.outside = OutsideStores(self.secrets)
         self.vault = VaultCare(self.secrets)
+        self.seed: Callable[[Release, str, bool, bool], Sequence[str] | None] = lambda _release, _source, _workers, _crons: None
+        """Set by the rooms of data: have a new environment's databases begin with those of another; what to tell, None when it has data."""
+        self.afford: Callable[[str], None] = lambda _project: None
+        """Set by the rooms of data: raises when a project takes all of the disk that it may."""
         self.wake: Callable[[], None] = lambda: None
         """Set by the supervisor: something changed that it should look at."""
 
@@ -410,6 +417,8 @@ def open_platform(
     store = Store.open(settings.home, settings.database_url)
     key = KeySource(settings.home, given=settings.vault_key, command=settings.vault_key_command, environment=settings.vault_key_environment)
     faults = Faults(settings.fault)
+    if not (settings.home / "vault.json").exists() and not (settings.home / LOST).exists() and store.secrets.any_sealed():
+        raise VaultDamaged("is not there, and the store holds values that were sealed with it")
     sealer = Sealer(settings.home, key, reach=lambda step: faults.reach("rekey", step))
     secrets = SecretBook(store, sealer, AuditLog(store.audit, settings.home))
     return Platform(settings, store, runtime, edge, builder, secrets, addons(store, secrets), ProgressLogs(settings.home / "deploys"))

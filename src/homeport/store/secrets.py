@@ -101,6 +101,11 @@ class SecretRows:
                 done += db.execute(update(table).where(*where).values(sealed=other)).rowcount
         return done
 
+    def any_sealed(self) -> bool:
+        """Whether there is a value at all."""
+        with self.database.transaction() as db:
+            return db.execute(select(table.c.name).where(table.c.sealed.is_not(None)).limit(1)).first() is not None
+
     def all(self) -> list[SecretRow]:
         """Every sealed version of every project: for rotating the key."""
         with self.database.transaction() as db:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
-from homeport.deploys.audit import AuditLog, AuditUnavailable, Caller
+from homeport.deploys.audit import AuditLog, AuditUnavailable, Caller, Head
 from homeport.deploys.secrets import SecretBook
 from homeport.drivers.vault.seal import Sealer
 from homeport.store import Store
@@ -187,3 +187,39 @@ def test_an_exported_copy_can_be_checked_by_itself(book: SecretBook) -> None:
         assert row["previous"] == previous
         previous = hashlib.sha256(f"{previous}\n{canonical}".encode()).hexdigest()
         assert row["digest"] == previous
+
+
+def test_an_anchor_that_was_kept_elsewhere_finds_a_new_history(book: SecretBook, tmp_path: Path) -> None:
+    """Whoever writes the whole log and its head anew is found by an anchor: a row that is another, and rows that are gone."""
+    for number in range(5):
+        book.set(*WHERE, f"K{number}", "v", by="me")
+    report = book.audit.verify()
+    anchor = Head.parse(f"{report.rows}:{report.head}")
+    assert book.audit.verify([anchor]).ok and book.audit.verify([Head(3, book.store.audit.list()[2].digest), anchor]).ok
+    tamper(tmp_path, "DELETE FROM audit")
+    (tmp_path / "audit.head").unlink()
+    forged = AuditLog(book.store.audit, tmp_path)
+    for number in range(4):
+        forged.write(ME, "set", f"innocent {number}")
+    assert forged.verify().ok, "the log alone looks whole"
+    cut = forged.verify([anchor])
+    assert not cut.ok and "cut off" in cut.why and cut.broken_at == 5
+    forged.write(ME, "set", "innocent 4")
+    other = forged.verify([anchor])
+    assert not other.ok and other.broken_at == 5 and "anew" in other.why
+
+
+def test_a_copy_of_the_platform_holds_the_anchor(book: SecretBook, tmp_path: Path) -> None:
+    """What a backup keeps proves the log of the copy, also when rows were added meanwhile."""
+    from homeport.backups import snapshot
+
+    book.set(*WHERE, "K", "v", by="me")
+    copy = tmp_path / "copy"
+    snapshot.take(tmp_path, book.store, copy)
+    book.set(*WHERE, "K", "w", by="me")
+    kept = Head.parse(snapshot.anchor(copy))
+    assert kept.seq == 1 and book.audit.verify([kept]).ok
+    restored = Store.open(copy)
+    report = AuditLog(restored.audit, copy).verify([kept])
+    restored.close()
+    assert report.ok and report.rows == 1, report.why

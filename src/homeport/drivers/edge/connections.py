@@ -1,8 +1,9 @@
-"""Open TCP connections of given processes, from `/proc`."""
+"""Open TCP connections of given processes, and whose they are, from `/proc`."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import struct
 from collections.abc import Iterable
@@ -43,6 +44,29 @@ def established(pids: Iterable[int], host: str, port: int) -> int:
         except OSError:
             continue
     return sum(len(inodes & _sockets(pid)) for pid in pids) if inodes else 0
+
+
+def account_at(host: str, port: int) -> str:
+    """The account whose process holds this end of a connection, as the kernel knows it: its name, or its number where it has none.
+
+    Empty for an address that is not of this machine.
+    """
+    try:
+        forms = _spelled(host, port)
+    except ValueError:
+        return ""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:  # noqa: PTH123
+                uid = next((fields[7] for fields in map(str.split, file) if len(fields) > 9 and fields[1] in forms), "")
+        except OSError:
+            continue
+        if uid:
+            try:
+                return pwd.getpwuid(int(uid)).pw_name
+            except KeyError:
+                return f"uid {uid}"
+    return ""
 
 
 def _sockets(pid: int) -> set[str]:
