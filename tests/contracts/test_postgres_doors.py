@@ -163,11 +163,15 @@ def _answers(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
 
 
 def test_a_pool_that_is_not_asked_for_any_more_goes(yard: Yard) -> None:
-    """Without `pooling` services connect directly again, and nothing of the pool is left."""
-    yard.provision(pooling=True)
+    """Without `pooling` services connect directly again; the pool serves on until those that use it are gone, and then nothing is left."""
+    pooled = yard.provision(pooling=True).credentials["web"]
+    assert not yard.driver.close_pool(yard.id)
     found = yard.provision()
-    assert (found.pool, found.credentials["web"].direct, found.credentials["web"].port) == ("", None, found.port)
-    assert not (found.folder / "pool").exists()
+    assert (found.credentials["web"].direct, found.credentials["web"].port) == (None, found.port)
+    with connect(pooled) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert yard.driver.close_pool(yard.id)
+    assert (yard.provision().pool, (found.folder / "pool").exists()) == ("", False)
 
 
 def test_the_plan_says_what_is_missing(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:

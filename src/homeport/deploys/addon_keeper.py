@@ -6,6 +6,7 @@ written beside each add-on's data, and which old passwords are left is in the le
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -13,8 +14,8 @@ from datetime import UTC, datetime
 
 from homeport.deploys.external import Health
 from homeport.deploys.platform import Platform
-from homeport.drivers.addons.base import AddOnId
-from homeport.model.addon import External
+from homeport.drivers.addons.base import AddOnId, HasPool
+from homeport.model.addon import External, Postgres
 from homeport.model.errors import HomeportError
 from homeport.model.release import Release
 from homeport.store.environments import EnvironmentRow
@@ -94,7 +95,7 @@ class AddOnKeeper:
         return found
 
     def _look(self) -> None:
-        for work in (self._revive, self._retry, self._retire, self._check):
+        for work in (self._revive, self._retry, self._retire, self._close_pools, self._check):
             try:
                 work()
             except Exception:
@@ -132,6 +133,24 @@ class AddOnKeeper:
         runs = [run for run in store.crons.list(*where, value["consumer"], status="running") if value["consumer"]]
         instances = [seen for seen in store.instances.list(*where) if seen.service == value["consumer"]]
         return not runs and all(seen.started_at is not None and _utc(seen.started_at) > rotated for seen in instances)
+
+    # --- pools ------------------------------------------------------------------------------------------------
+
+    def _close_pools(self) -> None:
+        """Take down the pools that the live release does not ask for, once no instance of another release is left."""
+        for row in self.platform.store.environments.all():
+            release = self.platform.live_release(row.project, row.environment) if row.live is not None else None
+            if release is None:
+                continue
+            unpooled = [name for name, addon in release.spec.addons.items() if isinstance(addon, Postgres) and not addon.pooling]
+            seen = self.platform.store.instances.list(row.project, row.environment) if unpooled else []
+            if any(instance.number != release.number for instance in seen):
+                continue
+            for name in unpooled:
+                driver = self.book.drivers.get("postgres")
+                if isinstance(driver, HasPool):
+                    with contextlib.suppress(InterruptedError):
+                        driver.close_pool(AddOnId(project=row.project, environment=row.environment, name=name))
 
     # --- external add-ons -------------------------------------------------------------------------------------
 

@@ -158,6 +158,14 @@ class AddOnDriver(Protocol):
 
 
 @runtime_checkable
+class HasPool(Protocol):
+    """An engine with a connection pool that outlives the wish for it."""
+
+    def close_pool(self, id: AddOnId) -> bool:
+        """Take down a pool that nobody uses any more; whether there was one. Raises InterruptedError while the add-on is being changed."""
+
+
+@runtime_checkable
 class HasClient(Protocol):
     """An engine with a command-line client."""
 

@@ -176,11 +176,12 @@ class PostgresDriver(ServerDriver):
         ]
 
     def _open_doors(self, cluster: Cluster) -> Cluster:
-        """The pool and the gate that are asked for; those that are not any more are taken down."""
+        """The pool and the gate that are asked for. A gate that is not any more is taken down; a pool stays until `close_pool`, since what
+        is live may use it, and a deploy that no longer asks for it may yet fail."""
         wanted = cluster.definition
         gated = bool(networks_of(wanted)) and doors.find() is not None
         with locked(cluster.place.addons / ".addresses.lock"):
-            ports = doors.free_ports(cluster, pooled=bool(wanted.pooling), gated=gated)
+            ports = doors.free_ports(cluster, pooled=bool(wanted.pooling or cluster.record.pool_port), gated=gated)
             kept = {door.plan.name for door in self._doors(cluster) if ports[f"{door.plan.name}_port"]}
             for door in self._doors(cluster):
                 if door.plan.name not in kept:
@@ -188,6 +189,22 @@ class PostgresDriver(ServerDriver):
             cluster = cluster.with_record(cluster.place.write(cluster.record.model_copy(update=ports)))
         self._ensure_doors(cluster)
         return cluster
+
+    def close_pool(self, id: AddOnId) -> bool:
+        """Take down a pool that nobody uses any more; whether there was one. Raises InterruptedError while the add-on is being changed."""
+        place = self._place(id)
+        record = place.read()
+        if record is None or not record.pool_port:
+            return False
+        with locked(place.lock, cancelled=lambda: True):
+            cluster = self._cluster(place, place.get())
+            if cluster.definition.pooling:
+                return False
+            for door in self._doors(cluster):
+                if door.plan.name == "pool":
+                    door.remove()
+            place.write(cluster.record.model_copy(update={"pool_port": 0}))
+            return True
 
     def _ensure_doors(self, cluster: Cluster) -> None:
         """Have the doors run. Services need the pool; what stands in the gate's way is no reason for the database not to serve."""
@@ -533,7 +550,7 @@ def credentials_for(record: Record, found: roles.Layout, consumer: str, slot: st
     """How a consumer connects: services through the pool, where there is one, the owner directly."""
     login = found.login(consumer, slot)
     direct = credentials_of(record.host, record.port, found.database, login, password)
-    if not (consumer and record.pool_port):
+    if not (consumer and record.pool_port and getattr(record.definition, "pooling", False)):
         return direct
     pooled = credentials_of(record.host, record.pool_port, found.database, login, password)
     past = {"DATABASE_URL_UNPOOLED": direct.url, "DIRECT_URL": direct.url}
