@@ -20,6 +20,7 @@ QUICK: dict[str, list[str]] = {
     "addons": ["--rounds", "2", "--seconds", "1"],
     "vault": ["--seconds", "3"],
     "backups": ["--size", "10MB"],
+    "forks": ["--size", "10MB"],
     "moments": ["--seconds", "10", "--moments", "5"],
 }
 """What each benchmark is told when it should be short."""

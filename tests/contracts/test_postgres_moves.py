@@ -53,7 +53,7 @@ class Yard:
 
     def filled(self, name: str, **definition: object) -> Provisioned:
         """An add-on with vectors, and with a column that pg_upgrade does not carry over."""
-        found = self.provision(name, **definition)
+        found = self.provision(name, None, **definition)
         with connect(found) as connection:
             connection.execute("CREATE TABLE documents (n int PRIMARY KEY, embedding vector(3), handler regproc)")
             connection.execute("INSERT INTO documents SELECT n, ARRAY[1, 2, n]::vector, 'now' FROM generate_series(1, 300) n")

@@ -110,6 +110,11 @@ def test_the_schedule_and_the_disk_are_told(home: Home, volume: Path) -> None:
     found = home.json("backup", "schedule", "--every", "6h", "--keep-daily", "14")
     assert found["policy"]["keep_daily"] == 14
     assert {row["name"] for row in found["schedule"]} == {"disks", "platform"}
+    assert all(row["rpo"] is None for row in found["schedule"])
+    found = home.json("backup", "schedule", "--rpo", "5s", "--for", "shelf/production/db")
+    assert found["policy"]["rpo_for"] == {"shelf/production/db": "PT5S"}
+    assert found["policy"]["rpo"] == "PT1M", "of everything else nothing has changed"
+    assert "error[" in home.run("backup", "schedule", "--rpo", "2m").stderr
     status, disk = home.api("GET", "/api/v1/disk")
     assert status == 200
     assert [usage["project"] for usage in disk["projects"]] == ["shelf"]

@@ -51,6 +51,7 @@ class Wired:
         self.live: list[tuple[str, str, int]] = []
         self.let_go: list[str] = []
         self.forgotten: list[str] = []
+        self.abandoned: list[tuple[str, str]] = []
 
     def live_release(self, project: str, environment: str) -> Release | None:
         spec = Spec(name="shop", addons=self.addons)
@@ -87,6 +88,9 @@ class Wired:
 
     def released(self, project: str, environment: str) -> None:
         self.let_go.append(f"{project}/{environment}")
+
+    def abandon(self, project: str, environment: str, why: str) -> None:
+        self.abandoned.append((f"{project}/{environment}", why))
 
     def forget(self, project: str, environment: str) -> None:
         self.forgotten.append(f"{project}/{environment}")

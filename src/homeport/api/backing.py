@@ -71,6 +71,10 @@ class PlatformWiring:
     def released(self, project: str, environment: str) -> None:
         self.control.released(project, environment)
 
+    def abandon(self, project: str, environment: str, why: str) -> None:
+        self.control.destroy(project, environment, actor="homeport")
+        self.tell("environment.abandoned", f"{project}/{environment} was removed: {why}. Fork it again.", project, environment)
+
     def forget(self, project: str, environment: str) -> None:
         """Only what a fork has copied: an environment of that name may have had values before, and they wait for its next deploy."""
         secrets = self.platform.secrets

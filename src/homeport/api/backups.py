@@ -87,6 +87,10 @@ class PolicyBody(Frozen):
     budget: int | None = Field(default=None, ge=0)
     reserve: int | None = Field(default=None, ge=0)
     recipients: tuple[Annotated[str, Field(max_length=200)], ...] | None = Field(default=None, max_length=16)
+    rpo_seconds: float | None = Field(default=None, ge=1, le=60)
+    """Most that a PostgreSQL add-on may lose with the machine. Below a minute its log is streamed."""
+    rpo_for: str = Field(default="", max_length=200, pattern=r"^([^/]+(/[^/]+){0,2})?$")
+    """What `rpo_seconds` is of: `project`, `project/environment` or `project/environment/add-on`; empty: all without one of their own."""
 
 
 class TargetView(Frozen):
@@ -152,6 +156,9 @@ def _settings(app: FastAPI, control: ControlPlane, keeper: Keeper) -> None:
         for name in ("every", "prove_every"):
             if (seconds := given.pop(f"{name}_seconds", None)) is not None:
                 given[name] = timedelta(seconds=seconds)
+        where, seconds = given.pop("rpo_for", ""), given.pop("rpo_seconds", None)
+        if seconds is not None:
+            given |= {"rpo_for": {**keeper.room.policy.rpo_for, where: seconds}} if where else {"rpo": seconds}
         return keeper.set_policy(Policy.model_validate({**keeper.room.policy.model_dump(), **given}))
 
     @app.get("/api/v1/backup-targets", tags=["backups"])

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from homeport.backups import settling
 from homeport.backups.errors import BackupMissing, ForkRefused, TimeUnreachable, stamp
 from homeport.backups.kinds import COPIERS, copier_of
 from homeport.backups.manifest import Manifest, Moment
@@ -125,6 +126,7 @@ def fork(
         progress.reach("recorded")
         seconds = round(time.monotonic() - began, 3)
         deploy = room.wiring.go_live(project, name, number, actor)
+    settling.begin(room)
     text = f"{project}/{name} was forked from {source} as of {stamp(at)} in {seconds:.1f} s."
     room.wiring.tell("environment.forked", text, project, name, actor=actor, source=source, release=origin.id)
     outward = outward_of(origin)
@@ -163,10 +165,12 @@ def seed(room: Room, release: Release, source: str, *, masked: bool = True, work
             changed = _copies(room, chosen, name, Moment(), rules, None, made)
         except BaseException:
             discard_addons(room, made)
+            settling.forget(room, project, name)
             for row in room.store.ledger.list("addon", f"{project}/{name}"):
                 room.store.ledger.release("addon", row.key)
             raise
         off = quieted(room, release.spec, project, name, workers=workers, crons=crons)
+    settling.begin(room)
     seconds = round(time.monotonic() - began, 3)
     text = f"The databases of {project}/{name} began with the data of {source} ({seconds:.1f} s)."
     room.wiring.tell("environment.seeded", text, project, name, source=source, masked=sum(changed.values()))
@@ -207,12 +211,16 @@ def _copies(
             progress.makes(into, manifest.kind)
         if made is not None:
             made.append({"kind": manifest.kind, **into.model_dump()})
-        materialise(room, manifest, Moment(at=moment.at), into)
+        if manifest.kind == "postgres":
+            settling.unsettled(room, into)
+        materialise(room, manifest, Moment(at=moment.at), into, quick=True)
         ids.append(into)
         if progress is not None:
             progress.reach("copied")
-        with phase("look"):
-            look(room, manifest, into, compare=False)
+        known = room.store.backups.get(manifest.id)
+        if known is None or known.proven_at is None:
+            with phase("look"):
+                look(room, manifest, into, compare=False)
     with phase("mask"):
         changed = mask([room.postgres.cluster(into) for into in ids if chosen[into.name].kind == "postgres"], rules)
     if progress is not None:

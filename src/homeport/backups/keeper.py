@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from homeport.backups import drills, taking, wal
+from homeport.backups import drills, settling, standing, taking, wal
 from homeport.backups.errors import BackupMissing
 from homeport.backups.guard import DiskReport, Watch, report
 from homeport.backups.kinds import COPIERS, copier_of
@@ -23,6 +23,7 @@ from homeport.backups.mirror import Mirror
 from homeport.backups.operations import Progress, go_on, operating, take_back
 from homeport.backups.restoring import Restored, restore_disks, restore_in_place
 from homeport.backups.room import Policy, Room
+from homeport.backups.streaming import Streams
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.files import remove_tree
@@ -57,6 +58,10 @@ class Due(Frozen):
     proven: datetime | None = None
     next: datetime | None = None
     problem: str = ""
+    rpo: float | None = None
+    """Seconds of changes that may be lost with the machine; None where only whole copies come back."""
+    behind: float | None = None
+    """Of a streamed log, seconds of changes that are not on every target now; None while it is not known."""
 
     @property
     def key(self) -> str:
@@ -75,6 +80,7 @@ class Keeper:
         self._failed: dict[str, tuple[datetime, str]] = {}
         self._said: set[str] = set()
         self._stale: set[str] = set()
+        self.streams = Streams(room)
         self._threads = [
             threading.Thread(target=self._every, args=(SHIP_EVERY, self.ship), name="wal-shipper", daemon=True),
             threading.Thread(target=self._looking, name="backups", daemon=True),
@@ -85,8 +91,10 @@ class Keeper:
         """Clean up after a crash and begin."""
         drills.sweep(self.room)
         go_on(self.room)
+        settling.begin(self.room)
         for thread in self._threads:
             thread.start()
+        self.streams.start()
 
     @staticmethod
     def before_start(room: Room) -> list[AddOnId]:
@@ -101,6 +109,7 @@ class Keeper:
     def stop(self) -> None:
         """Stop the background work; an upload goes on at the next start."""
         self._stopping.set()
+        self.streams.stop()
         self._hurry.set()
         for thread in self._threads:
             if thread.is_alive():
@@ -136,8 +145,8 @@ class Keeper:
     # --- what goes on -----------------------------------------------------------------------------------------
 
     def ship(self) -> dict[str, str]:
-        """Ship WAL; problems by add-on, each told once."""
-        problems = wal.ship_all(self.room)
+        """Ship WAL of what is not streamed, which has a thread of its own; problems by add-on, each told once."""
+        problems = wal.ship_all(self.room, self.streams.wanted())
         for slug, why in problems.items():
             if slug not in self._said:
                 self.room.wiring.tell("backup.wal-waits", f"WAL of {slug} waits on this machine: {why}", subject=slug)
@@ -150,6 +159,7 @@ class Keeper:
         if found.low:
             return
         taking.resume(self.room)
+        settling.settle(self.room)
         for due in self.schedule():
             if self._stopping.is_set():
                 return
@@ -209,9 +219,18 @@ class Keeper:
             if failed is not None:
                 after = max(after, failed + RETRY_AFTER)
             found.append(
-                Due(kind=kind, project=project, environment=environment, name=name, last=last, proven=proven, next=after, problem=why)
-            )
+                Due(
+                    kind=kind, project=project, environment=environment, name=name, last=last, proven=proven, next=after, problem=why,
+                    **self._loss(kind, AddOnId(project=project, environment=environment, name=name)),
+                )
+            )  # fmt: skip
         return found
+
+    def _loss(self, kind: str, id: AddOnId) -> dict[str, float | None]:
+        if kind != "postgres":
+            return {}
+        rpo = self.room.policy.loss(id.project, id.environment, id.name).total_seconds()
+        return {"rpo": rpo, "behind": self.streams.behind(id)}
 
     def _changed_since(self, last: datetime) -> bool:
         """Whether something happened that an older copy of the platform does not know, its vault key included."""
@@ -319,6 +338,7 @@ class Keeper:
                         self._forget_one(row, repositories)
                         removed.append(row.id)
             self._prune_shared(repositories)
+            standing.prune(self.room)
         return removed
 
     def _forget_one(self, row: BackupRow, repositories: Sequence[Any]) -> None:

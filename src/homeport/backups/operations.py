@@ -15,6 +15,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from homeport.backups import settling
 from homeport.backups.room import Room
 from homeport.backups.volumes import exchange, incoming
 from homeport.drivers.addons import switching
@@ -120,6 +121,7 @@ def undo_fork(room: Room, project: str, name: str) -> None:
         remove_tree(room.home / "volumes" / volume.key)
         remove_tree(incoming(room.home, volume.key))
         room.store.ledger.release("volume", volume.key)
+    settling.forget(room, project, name)
     room.wiring.forget(project, name)
     room.store.releases.remove(project, name)
     room.store.environments.remove(project, name)

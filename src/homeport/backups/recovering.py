@@ -82,6 +82,9 @@ class Alone:
     def released(self, project: str, environment: str) -> None:
         del project, environment
 
+    def abandon(self, project: str, environment: str, why: str) -> None:
+        log.warning("%s/%s: %s", project, environment, why)
+
     def forget(self, project: str, environment: str) -> None:
         del project, environment
 

@@ -73,7 +73,7 @@ def choose_among(manifests: list[Manifest], at: datetime | None, subject: str) -
     )
 
 
-def materialise(room: Room, manifest: Manifest, moment: Moment, into: AddOnId) -> Recovery:
+def materialise(room: Room, manifest: Manifest, moment: Moment, into: AddOnId, *, quick: bool = False) -> Recovery:
     """A new, running add-on `into` with the data of the moment. Whatever fails leaves nothing behind and touches nothing that runs.
 
     Raises TimeUnreachable, WalBroken, BackupDamaged, ParcelDamaged, NoRoom, StorageFailed, AddOnFailed.
@@ -83,7 +83,7 @@ def materialise(room: Room, manifest: Manifest, moment: Moment, into: AddOnId) -
     room.require(2 * manifest.plain, "Nothing was restored; what runs was not touched.")
     copier, repository = copier_of(manifest.kind), room.holder(manifest)
     with room.workspace() as folder:
-        return copier.restore(room, manifest, repository, folder, moment, into)
+        return copier.restore(room, manifest, repository, folder, moment, into, quick=quick)
 
 
 def look(room: Room, manifest: Manifest, id: AddOnId, *, compare: bool) -> Fingerprint:

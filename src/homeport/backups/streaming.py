@@ -2,7 +2,7 @@
 
 Its log is received as it is written (`drivers.addons.postgres.receiving`). A look every second or two brings to each target what is new:
 segments that were finished meanwhile, then the beginning of the one that is written to, under a name that says how long it is. Each takes
-the place of the one before. See docs/adr/0023-streaming.md.
+the place of the one before. See docs/adr/0022-streaming.md.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from homeport.backups.room import UNSTREAMED, Room
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.postgres.receiving import PARTIAL, Seen, content
+from homeport.drivers.addons.records import Place
 from homeport.drivers.storage.base import StorageFailed
 from homeport.model.base import Frozen
 from homeport.model.errors import HomeportError
@@ -187,6 +188,11 @@ class Streams:
         found = {id: policy.loss(id.project, id.environment, id.name) for id in self.room.databases()}
         return {id: loss for id, loss in found.items() if loss < UNSTREAMED}
 
+    def behind(self, id: AddOnId) -> float | None:
+        """Seconds of an add-on's changes that are not on every target; None while that is not known, or it is not streamed."""
+        covered = self.room.postgres.covered.get(id.slug)
+        return None if covered is None else round(time.monotonic() - covered, 1)
+
     def look(self) -> dict[str, str]:
         """Have what is wanted streamed, and nothing else, and ship what is new; problems by add-on."""
         wanted = self.wanted()
@@ -222,6 +228,9 @@ class Streams:
         from homeport.backups import wal
 
         driver, seen = self.room.postgres, None
+        record = Place(self.room.home, id).read()
+        if record is None or record.wanted != "running" or not wal.carried(driver.cluster(id)):
+            behind.since = time.monotonic()  # nothing is written, or no base backup begins the log yet
         try:
             with contextlib.suppress(InterruptedError):  # it is being changed
                 if driver.stream(id, wanted=True):

@@ -100,9 +100,7 @@ def _finished(cluster: Cluster) -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
-def _ship(
-    cluster: Cluster, known: dict[str, str], repositories: Sequence[Repository], away: dict[str, StorageFailed]
-) -> tuple[int, str]:
+def _ship(cluster: Cluster, known: dict[str, str], repositories: Sequence[Repository], away: dict[str, StorageFailed]) -> tuple[int, str]:
     """A target that is away holds up neither the others nor what comes later; a segment goes when every target has it.
 
     Returns how many went, and the last of them. A received one can go before the server archives its own: that one is known then.

@@ -89,6 +89,7 @@ def _shown(found: dict[str, Any], *, json: bool) -> None:
         ("size", show.size(found["size"]) if found["size"] else ""),
         ("memory", show.size(found["memory"]) if found["memory"] else ""),
         *(_metric(key, value) for key, value in found["metrics"].items()),
+        *(("slow", f"{query['count']} times, longest {query['longest_ms'] / 1000:.1f} s: {query['statement']}") for query in found["slow"]),
         *(("note", note) for note in found["notes"]),
     ]
     return show.table(("WHAT", ""), [row for row in rows if row[1] not in ("", None)])

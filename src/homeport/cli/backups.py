@@ -87,6 +87,8 @@ def schedule(
     budget: Annotated[str, typer.Option("--budget", help="Bytes a project's data may take before it is told: 10GB; 0 for none.")] = "",
     reserve: Annotated[str, typer.Option("--reserve", help="Bytes of the disk that backups leave free.")] = "",
     recipient: Annotated[list[str] | None, typer.Option("--recipient", help="age recipient that can open every backup as well.")] = None,
+    rpo: Annotated[str, typer.Option("--rpo", help="Most a PostgreSQL add-on may lose with the machine: 5s streams its log; 60s.")] = "",
+    rpo_for: Annotated[str, typer.Option("--for", help="Of which: PROJECT[/ENV[/ADDON]]; default all without one of their own.")] = "",
     json: Json = False,
 ) -> None:
     from homeport.model.base import parse_duration, parse_size
@@ -102,6 +104,8 @@ def schedule(
             "budget": int(parse_size(budget)) if budget else None,
             "reserve": int(parse_size(reserve)) if reserve else None,
             "recipients": recipient or None,
+            "rpo_seconds": parse_duration(rpo).total_seconds() if rpo else None,
+            "rpo_for": rpo_for or None,
         }
     except ValueError as error:
         raise usage(str(error), "Write durations like 6h and sizes like 10GB.") from error
@@ -110,8 +114,15 @@ def schedule(
     found = client.get("/api/v1/backup-schedule")
     if json:
         return show.as_json({"policy": policy, "schedule": found})
-    rows = [(_subject(r), show.ago(r["last"]), show.ago(r["proven"]), _when(r["next"]), r["problem"]) for r in found]
-    return show.table(("WHAT", "LAST", "PROVEN", "NEXT", ""), rows)
+    rows = [(_subject(r), show.ago(r["last"]), show.ago(r["proven"]), _when(r["next"]), _loss(r), r["problem"]) for r in found]
+    return show.table(("WHAT", "LAST", "PROVEN", "NEXT", "MAY LOSE", ""), rows)
+
+
+def _loss(row: dict[str, Any]) -> str:
+    """What may be lost, and what would be now: `5s (now 2.1s)`."""
+    if row["rpo"] is None:
+        return ""
+    return f"{row['rpo']:g}s" + (f" (now {row['behind']:.1f}s)" if row["behind"] is not None else "")
 
 
 def targets(json: Json = False) -> None:

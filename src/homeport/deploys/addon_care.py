@@ -10,7 +10,7 @@ from homeport.deploys.addons import consumers_of, resolve
 from homeport.deploys.audit import Caller
 from homeport.deploys.candidates import masker_for
 from homeport.deploys.control import ControlPlane, ProjectNotFound
-from homeport.deploys.external import PORTS, property_of, without_password
+from homeport.deploys.external import PORTS, property_of, url_key, without_password
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, HasClient
 from homeport.drivers.addons.errors import AddOnMissing
 from homeport.drivers.addons.records import Place
@@ -18,7 +18,7 @@ from homeport.model.addon import AddOn, External
 from homeport.model.env import PlainValue
 from homeport.model.errors import HomeportError
 from homeport.model.release import Release
-from homeport.model.views import AddOnView, ConnectionView, RotationView
+from homeport.model.views import AddOnView, ConnectionView, RotationView, SlowQueryView
 
 KINDS = {"postgres": "PostgreSQL", "redis": "Valkey", "mariadb": "MariaDB", "temporal": "Temporal"}
 
@@ -51,7 +51,7 @@ class AddOnCare:
     def logs(self, project: str, environment: str, name: str, tail: int = 100) -> list[str]:
         """The last lines its server wrote, masked. Raises ProjectNotFound, AddOnRefused, AddOnMissing."""
         release = self._live(project, environment)
-        id, _, driver = self._own(release, self._name(release, name))
+        id, _, driver = self._own(release, self._name(release, name), what="Nothing is shown.")
         pins = [pinned for mine in release.secrets.values() for pinned in mine.values()]
         mask = masker_for(self.platform, project, environment, pins)
         return [mask(line) for line in driver.logs(id, tail)]
@@ -87,6 +87,7 @@ class AddOnCare:
                 "connections": seen.connections,
                 "metrics": seen.metrics,
                 "facts": seen.detail,
+                "slow": tuple(SlowQueryView(**query.model_dump()) for query in seen.slow),
                 "notes": tuple(driver.notes(definition)),
             }
         )
@@ -138,7 +139,7 @@ class AddOnCare:
         host, port = property_of(url, "host"), property_of(url, "port")
         if not host or not port:
             raise _refused(
-                f"The address of {name} names no host and port.", f"Set it: `homeport env set {name.upper().replace('-', '_')}_URL=…`."
+                f"The address of {name} names no host and port.", f"Set it with `homeport env set {url_key(name)}`, which asks for it."
             )
         return ConnectionView(
             kind=definition.type, host=host, port=int(port), user=property_of(url, "user") or "", url=url,
@@ -258,12 +259,12 @@ class AddOnCare:
             fix="`homeport addons` lists what it has; another environment is named with --env.",
         )  # fmt: skip
 
-    def _own(self, release: Release, name: str) -> tuple[AddOnId, AddOn, AddOnDriver]:
+    def _own(self, release: Release, name: str, *, what: str = "Nothing was changed.") -> tuple[AddOnId, AddOn, AddOnDriver]:
         """An add-on that Homeport runs. Raises AddOnRefused, AddOnMissing."""
         definition = release.spec.addons[name]
         id = AddOnId(project=release.project, environment=release.environment, name=name)
         if isinstance(definition, External):
-            raise _refused(f"{name} is run by somebody else.", "Do it where it runs.")
+            raise AddOnRefused(what=what, why=f"{name} is run by somebody else.", fix="Do it where it runs.")
         driver = self.book.drivers.get(definition.kind)
         if driver is None or Place(self.platform.home, id).read() is None:
             raise AddOnMissing(id.slug)

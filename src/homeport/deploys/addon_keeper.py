@@ -12,6 +12,7 @@ import threading
 import time
 from datetime import UTC, datetime
 
+from homeport.deploys.asking import ask_by_command
 from homeport.deploys.external import Health
 from homeport.deploys.platform import Platform
 from homeport.drivers.addons.base import AddOnId, HasPool
@@ -36,10 +37,12 @@ class AddOnKeeper:
 
     def __init__(self, platform: Platform) -> None:
         self.platform, self.book = platform, platform.addons
+        self.book.ask = lambda release, name: ask_by_command(platform, release, name)
         self._due, self._stopping = threading.Event(), threading.Event()
         self._looked = 0.0
         self._thread: threading.Thread | None = None
         self._checked: dict[tuple[str, str, str], float] = {}
+        self._told: dict[tuple[str, str, str], str] = {}
         self._failed: set[tuple[str, str]] = set()
         self._back: list[EnvironmentRow] = []
 
@@ -165,12 +168,14 @@ class AddOnKeeper:
                     key = (row.project, row.environment, name)
                     if time.monotonic() - self._checked.get(key, -every) >= every:
                         self._checked[key] = time.monotonic()
-                        self._tell(release, name, self.book.health(release, name), self.book.check(release, name))
+                        self._tell(release, name, self._told.get(key, ""), self.book.check(release, name))
 
-    def _tell(self, release: Release, name: str, before: Health | None, now: Health) -> None:
-        if now.state == "unwell" and (before is None or before.state != "unwell"):
+    def _tell(self, release: Release, name: str, before: str, now: Health) -> None:
+        """Tell of a change since the keeper last looked: others ask too, and tell nobody."""
+        self._told[(release.project, release.environment, name)] = now.state
+        if now.state == "unwell" and before != "unwell":
             self.platform.event("addon.unwell", f"{name} does not answer: {now.detail}.", release, subject=name)
-        if now.state == "well" and before is not None and before.state == "unwell":
+        if now.state == "well" and before == "unwell":
             self.platform.event("addon.well", f"{name} answers again.", release, subject=name)
 
 

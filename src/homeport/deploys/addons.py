@@ -6,14 +6,17 @@ import ipaddress
 import os
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from homeport.deploys import external
 from homeport.deploys.secrets import SecretBook
+from homeport.deploys.seeds import seeds_of
 from homeport.deploys.seeds import seeds_of
 from homeport.deploys.vendor import storage
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Credentials, Provisioned
 from homeport.model.addon import AddOn, External, Temporal
 from homeport.model.env import EnvValue, GeneratedValue, PlainValue
+from homeport.model.errors import HomeportError
 from homeport.model.release import Release
 from homeport.model.spec import Spec
 from homeport.store import Store
@@ -22,14 +25,28 @@ TEMPORAL_PORT = 7233
 PASSWORD = GeneratedValue(format="alphanumeric", bytes=32)
 
 
+class AddOnUnwell(HomeportError):
+    """An external add-on that the file requires does not answer."""
+
+    code = "addon-unwell"
+
+
 class AddOnBook:
     """Keeps the add-ons that releases ask for."""
 
     def __init__(
-        self, store: Store, secrets: SecretBook, drivers: Mapping[str, AddOnDriver], account: Callable[[], int | None] = lambda: None
+        self,
+        store: Store,
+        secrets: SecretBook,
+        drivers: Mapping[str, AddOnDriver],
+        account: Callable[[], int | None] = lambda: None,
+        *,
+        home: Path | None = None,
     ) -> None:
-        self.store, self.secrets, self.drivers, self.account = store, secrets, drivers, account
+        self.store, self.secrets, self.drivers, self.account, self.home = store, secrets, drivers, account, home
         self._provisioned: dict[str, Provisioned] = {}
+        self.ask: Callable[[Release, str], external.Health] | None = None
+        """Runs the health command of an external add-on; set by the keeper, who can run commands."""
         self._health: dict[tuple[str, str, str], external.Health] = {}
         self._lock = threading.Lock()
 
@@ -67,6 +84,7 @@ class AddOnBook:
                     user=self.account() if os.geteuid() == 0 else None,
                     consumers=consumers,
                     passwords=passwords,
+                    seeds=seeds_of(definition, self.home) if self.home else (),
                 )
             )
             self.store.ledger.claim("addon", id.slug, f"{id.project}/{id.environment}", addon=name, engine=definition.kind)
@@ -144,10 +162,30 @@ class AddOnBook:
         """Ask an external add-on whether it is well."""
         definition = release.spec.addons[name]
         url = self.url(release, name)
-        path = definition.health_path if isinstance(definition, External) else ""
-        found = external.check(url, path) if url else external.Health(state="unknown", detail="nobody has said its address")
+        if not isinstance(definition, External):
+            return external.Health(state="unknown", detail="it is no external add-on")
+        way = external.way_of(definition)
+        if way == "command":
+            nobody = external.Health(state="unknown", detail="commands cannot be run here")
+            found = self.ask(release, name) if self.ask is not None else nobody
+        elif not url:
+            found = external.Health(state="unknown", detail="nobody has said its address")
+        else:
+            found = external.check(url, definition.health_path, way=way, status=definition.health_status)
         self._health[(release.project, release.environment, name)] = found
         return found
+
+    def demand(self, release: Release) -> None:
+        """Ask the external add-ons that the file requires. Raises AddOnUnwell for the first that does not answer."""
+        for name, definition in release.spec.addons.items():
+            if isinstance(definition, External) and definition.required:
+                found = self.check(release, name)
+                if found.state == "unwell":
+                    raise AddOnUnwell(
+                        what=f"Release {release.id} was not put live; what served before still serves.",
+                        why=f"{name}, which the file requires, does not answer: {found.detail}.",
+                        fix=f"Bring it up and deploy again, or take `required` from addons.{name}.",
+                    )
 
     def url(self, release: Release, name: str) -> str | None:
         """The address of an external add-on, as some service of the release gets it, else as it is set now."""

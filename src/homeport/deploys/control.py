@@ -24,6 +24,8 @@ from homeport.deploys.provided import told_names
 from homeport.deploys.references import referring, with_references
 from homeport.deploys.request import DeployRequest
 from homeport.deploys.retention import forget_logs
+from homeport.deploys.seeds import notes as seed_notes
+from homeport.deploys.seeds import with_seeds
 from homeport.deploys.steps import Deploy
 from homeport.deploys.supervisor import Supervisor
 from homeport.deploys.watch import Watch
@@ -243,7 +245,7 @@ class ControlPlane:
         reading = read_project(tree, environment=environment, prefer=prefer)
         read = reading.spec.model_copy(update={"name": project})
         spec = with_references(fold_env_files(read, tree), referring(self.platform.secrets, project, environment))
-        spec = with_made_extensions(spec, tree)
+        spec = with_seeds(with_made_extensions(spec, tree), Path(folder), None)
         row = self.platform.store.environments.get(project, environment)
         live = self.platform.live_release(project, environment)
         plan = make_plan(
@@ -252,7 +254,7 @@ class ControlPlane:
             live,
             capabilities=self.platform.runtime.capabilities,
             addon_problems=lambda name: self.platform.addons.problems(spec, name),
-            addon_notes=lambda name: self.platform.addons.notes(spec, name),
+            addon_notes=lambda name: [*self.platform.addons.notes(spec, name), *seed_notes(spec.addons[name], Path(folder))],
             scale=row.scale if row else {},
             profiles=frozenset(profiles),
         )

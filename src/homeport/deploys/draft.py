@@ -18,6 +18,8 @@ from homeport.deploys.platform import Platform
 from homeport.deploys.references import referring, with_references
 from homeport.deploys.request import DeployRequest
 from homeport.deploys.secrets import SecretBook
+from homeport.deploys.seeds import notes as seed_notes
+from homeport.deploys.seeds import with_seeds
 from homeport.model.base import Frozen
 from homeport.model.env import SecretValue
 from homeport.model.plan import Plan
@@ -48,7 +50,7 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
         require_known(reading.readings)
     references = referring(platform.secrets, request.project, request.environment)
     spec = with_references(fold_env_files(reading.spec.model_copy(update={"name": request.project}), tree), references)
-    spec = with_made_extensions(spec, tree)
+    spec = with_seeds(with_made_extensions(spec, tree), folder, platform.home)
     live = platform.live_release(request.project, request.environment)
     row = platform.store.environments.get(request.project, request.environment)
     plan = planning.make_plan(
@@ -57,7 +59,7 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
         live,
         capabilities=platform.runtime.capabilities,
         addon_problems=lambda name: platform.addons.problems(spec, name),
-        addon_notes=lambda name: platform.addons.notes(spec, name),
+        addon_notes=lambda name: [*platform.addons.notes(spec, name), *seed_notes(spec.addons[name], folder)],
         scale=row.scale if row else {},
         profiles=frozenset(request.profiles),
     )

@@ -30,7 +30,7 @@ def open_home(settings: Settings) -> Platform:
     builder = ProcessBuilder(home, toolchains, network=network)
 
     def book(store: Store, secrets: SecretBook) -> AddOnBook:
-        return AddOnBook(store, secrets, addon_drivers(home, toolchains))
+        return AddOnBook(store, secrets, addon_drivers(home, toolchains), home=home)
 
     return open_platform(settings, ProcessRuntime(home), NginxEdge(home, nginx=settings.nginx), builder, book)
 

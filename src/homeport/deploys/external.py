@@ -83,14 +83,26 @@ def without_password(url: str) -> str:
     return urlunsplit(split._replace(netloc=f"{user}@{host}" if user else host))
 
 
-def check(url: str, path: str = "") -> Health:
-    """Whether somebody answers at an address: a path of a web address with 2xx, else a connection that opens. Never says the address."""
+def way_of(addon: External) -> str:
+    """How an external add-on is asked: `tcp`, `http`, `command` or `none`."""
+    return addon.health or ("command" if addon.health_command else "http" if addon.health_path else "tcp")
+
+
+def check(url: str, path: str = "", *, way: str = "", status: int | None = None) -> Health:
+    """Whether somebody answers at an address: a path of a web address with 2xx or `status`, else a connection that opens.
+
+    Never says the address.
+    """
+    way = way or ("http" if path else "tcp")
+    if way == "none":
+        return Health(state="unknown", detail="it is not asked, as the file says")
     host, port = property_of(url, "host"), property_of(url, "port")
     if not host or not port or urlsplit(url).scheme.endswith("+srv"):
         return Health(state="unknown", detail="its address names no host and port that can be asked")
     began = time.monotonic()
     try:
-        detail = _ask_path(url, path) if path and urlsplit(url).scheme in ("http", "https") else _connect(host, int(port))
+        web = way == "http" and urlsplit(url).scheme in ("http", "https")
+        detail = _ask_path(url, path, status) if web else _connect(host, int(port))
     except AddressRefusedError as error:
         detail = str(error)
     except (OSError, http.client.HTTPException) as error:
@@ -98,11 +110,11 @@ def check(url: str, path: str = "") -> Health:
     return Health(state="unwell" if detail else "well", detail=detail, milliseconds=round((time.monotonic() - began) * 1000, 1))
 
 
-def _ask_path(url: str, path: str) -> str:
+def _ask_path(url: str, path: str, wanted: int | None) -> str:
     split = urlsplit(url)
     bare = urlunsplit((split.scheme, split.netloc.rpartition("@")[2], "/" + path.lstrip("/"), "", ""))
     status = Outgoing(private=True, seconds=PATIENCE).request("GET", bare).status
-    return "" if 200 <= status < 300 else f"its health path answered {status}"
+    return "" if 200 <= status < 300 or status == wanted else f"its health path answered {status}"
 
 
 def _connect(host: str, port: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from croniter import croniter
 
 from homeport.deploys.config import declared
+from homeport.deploys.routes import UNKNOWN, answerable
 from homeport.drivers.runtimes.base import Capabilities
 from homeport.model.env import EnvValue, PlainValue
 from homeport.model.errors import HomeportError
@@ -64,6 +65,7 @@ def make_plan(
             f"{name}: no variable can be named {key[:60]!r}" for key in variables_of(spec, service) if not _VARIABLE.fullmatch(key)
         ]
         warnings += [f"{name}: {text}" for text in limits(service, capabilities)]
+    warnings += unanswerable(spec)
     if old:
         services += [
             ServicePlan(service=n, kind=s.kind, action="stop", reason="no longer in the file")
@@ -131,6 +133,19 @@ def limits(service: Service, capabilities: Capabilities) -> list[str]:
         found.append("its disk is not mounted at its path; variables that name the path are pointed at the real folder")
     if service.container != type(service.container)() and not capabilities.images:
         found.append("its container options act only under the container runtime")
+    return found
+
+
+def unanswerable(spec: Spec) -> list[str]:
+    """One sentence for each rule with conditions that the edge cannot decide."""
+    found = []
+    for route in spec.routes:
+        kinds = sorted({condition.type for condition in route.match.conditions if condition.type in UNKNOWN})
+        if kinds:
+            then = "never applies" if answerable(route.match.conditions) is None else "applies whatever it is"
+            found.append(
+                f"{route.service}: the rule for {route.match.path} {then}: the edge does not know a visitor's {' or '.join(kinds)}"
+            )
     return found
 
 

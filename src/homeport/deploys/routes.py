@@ -10,8 +10,11 @@ from pathlib import Path
 
 from homeport.drivers.edge.base import Answer, EdgeAction, EdgeRoute, Files, Forward, RedirectTo, RouteTable, Site, Target, Upstream
 from homeport.model.release import Release
-from homeport.model.route import Match, Redirect, Respond, Rewrite, Route, SetHeaders, ToService
+from homeport.model.route import Condition, Match, Redirect, Respond, Rewrite, Route, SetHeaders, ToService
 from homeport.model.service import PrivateService, StaticService, WebService
+
+UNKNOWN = frozenset({"country", "role"})
+"""What of a visitor the edge is told by nobody: there is no table of addresses by country here, and no accounts of an identity service."""
 
 DRAIN = timedelta(seconds=30)
 """How long the former release finishes its requests and streams after a switch."""
@@ -127,19 +130,19 @@ def _rules(live: Live, name: str, main: EdgeAction, held: dict[str, Target]) -> 
     """The file's own routes for a service, in order; those the edge cannot express are left out (the plan says so)."""
     found: list[EdgeRoute] = []
     for route in live.release.spec.routes:
-        if route.service == name:
+        conditions = answerable(route.match.conditions)
+        if route.service == name and conditions is not None:
             action = _action(live, route, main, held)
             pattern = edge_pattern(route.match, capturing=_uses_captures(action))
             if action is not None and pattern is not None:
                 path, syntax = pattern
                 headers = _headers_for(live.release, name, path)
-                match = route.match
                 found.append(
                     EdgeRoute(
                         path=path,
                         syntax=syntax,
-                        methods=match.methods,
-                        conditions=match.conditions,
+                        methods=route.match.methods,
+                        conditions=conditions,
                         action=action,
                         response_headers=headers,
                     )
@@ -150,6 +153,14 @@ def _rules(live: Live, name: str, main: EdgeAction, held: dict[str, Target]) -> 
             if (path, syntax) != ("/", "prefix") and not any((r.path, r.syntax) == (path, syntax) for r in found):
                 found.append(EdgeRoute(path=path, syntax=syntax, action=main, response_headers=_headers_for(live.release, name, path)))
     return found
+
+
+def answerable(conditions: tuple[Condition, ...]) -> tuple[Condition, ...] | None:
+    """The conditions that the edge decides; None when one of them never holds, since nobody tells it a visitor's country or role."""
+    unknown = [condition for condition in conditions if condition.type in UNKNOWN]
+    if any(not condition.negate for condition in unknown):
+        return None
+    return tuple(condition for condition in conditions if condition not in unknown)
 
 
 def _action(live: Live, route: Route, main: EdgeAction, held: dict[str, Target]) -> EdgeAction | None:

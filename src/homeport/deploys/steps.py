@@ -219,10 +219,38 @@ class Deploy:
 
     # --- making it run ----------------------------------------------------------------------------------------
 
+    def begin_with_data(self, release: Release) -> None:
+        """Databases of a new environment begin with another one's data, masked, when the caller or that one's own file says so."""
+        asked, given = self.request.data_from, PREVIEW.match(release.environment) is not None
+        source = asked or (release.spec.previews.data if given else "")
+        if not source or source == release.environment:
+            return
+
+        def effect() -> list[str]:
+            origin = self.platform.live_release(release.project, source)
+            if not asked and (origin is None or origin.spec.previews.data != source):
+                return [f"its databases begin empty: no release that is live in {source} has `previews.data: {source}`"]
+            previews = origin.spec.previews if origin is not None and not asked else None
+            workers = self.request.workers or (previews is not None and previews.workers)
+            crons = self.request.crons or (previews is not None and previews.crons)
+            said = self.platform.seed(release, source, workers, crons)
+            if said is None:
+                return [f"{release.environment} has data already, so none of {source} was taken"] if asked else []
+            return list(said)
+
+        for text in self._step("data", f"Beginning with the data of {source}", effect):
+            self._warn(text)
+
     def provision(self, release: Release) -> None:
         """Bring up the add-ons; data that is there is never touched."""
+        def effect() -> list[str]:
+            made = [p.engine for p in self.platform.addons.provision(release)]
+            if not self.is_rollback:  # what goes back must not wait for somebody else's service
+                self.platform.addons.demand(release)
+            return made
+
         if release.spec.addons:
-            self._step("provision", "Preparing add-ons", lambda: [p.engine for p in self.platform.addons.provision(release)])
+            self._step("provision", "Preparing add-ons", effect)
 
     def run_release_command(self, release: Release) -> None:
         """Run migrations and the like, once, before anything of the release starts."""

@@ -63,6 +63,21 @@ def copy_file(source: str | Path, target: str | Path) -> None:
         shutil.copyfileobj(src, dst, 1 << 20)
 
 
+def shares_blocks(folder: Path) -> bool:
+    """Whether files copied within a folder share their blocks (reflink)."""
+    one, other = folder / f".{os.getpid()}.one", folder / f".{os.getpid()}.other"
+    try:
+        one.write_bytes(b"homeport" * 1024)
+        with one.open("rb") as src, other.open("wb") as dst:
+            fcntl.ioctl(dst.fileno(), FICLONE, src.fileno())
+        return True
+    except OSError:
+        return False
+    finally:
+        one.unlink(missing_ok=True)
+        other.unlink(missing_ok=True)
+
+
 def copy_tree(source: Path, target: Path, *, link: bool) -> None:
     """Copy folders, files with their modes, and symbolic links as they are; `target` must not exist.
 

@@ -30,6 +30,20 @@ class Pooling(Frozen):
     """Most clients at once; those beyond `size` wait their turn."""
 
 
+def pooling_of(wanted: bool | Pooling) -> Pooling | None:
+    """How to pool; None when nobody asks for it."""
+    return wanted if isinstance(wanted, Pooling) else Pooling() if wanted else None
+
+
+class SeedFile(Frozen):
+    """A file that an empty database is filled from."""
+
+    path: str
+    """As the project names it."""
+    digest: str
+    """SHA-256 of its content."""
+
+
 class AddOnBase(Frozen):
     """What every add-on has."""
 
@@ -65,6 +79,10 @@ class AddOnBase(Frozen):
     """The image's command, kept so that it can be written back."""
     parameters: dict[str, str] = {}
     """Server settings by the engine's own names."""
+    init: tuple[str, ...] = ()
+    """Files (`.sql`, `.sql.gz`) and folders of the source that a new, empty database is filled from, once."""
+    seeds: tuple[SeedFile, ...] = ()
+    """The files behind `init`. Filled from the source."""
     preview_plan: str = ""
     """Size in previews."""
     bind: tuple[str, ...] = ()
@@ -90,7 +108,7 @@ class Postgres(AddOnBase):
     pooling: bool | Pooling = False
     """Connect services through a pool: `true`, or how. Migrations and release commands connect directly."""
     insights: bool | None = None
-    """Collect slow queries."""
+    """Slow statements are told from 1000 ms on; from 100 ms with `true`, never with `false`."""
 
 
 class Redis(AddOnBase):
@@ -153,10 +171,19 @@ class External(AddOnBase):
     """What it is: `neo4j`, `weaviate`, `supabase`, `mongodb`, …"""
     url: EnvValue | None = None
     """Its address, with credentials where it needs them."""
+    health: Literal["", "tcp", "http", "command", "none"] = ""
+    """How it is asked: whether a connection opens, whether `health_path` answers, or what `health_command` says. Empty means `command` or
+    `http` where one is named, else `tcp`."""
     health_path: str = ""
-    """Path that tells whether it is well."""
+    """Path that tells whether it is well: an answer of 2xx, or of `health_status`."""
+    health_status: int | None = Field(default=None, ge=100, le=599)
+    """Status that counts as well too: 401 of a service that wants to know who asks."""
+    health_command: tuple[str, ...] | str = ()
+    """Command that ends with 0 when it is well. It runs with the source and the variables of the project's first service."""
     health_interval: Duration | None = None
-    """Between checks."""
+    """Between checks; without one a minute."""
+    required: bool = False
+    """Whether a deploy stops when it does not answer. Otherwise that is shown and told, and holds nothing up."""
 
 
 AddOn = Annotated[Postgres | Redis | Temporal | MariaDB | External, Field(discriminator="kind")]

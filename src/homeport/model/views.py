@@ -243,6 +243,16 @@ class DeployView(Frozen):
     result: dict[str, Any] | None = None
 
 
+class SlowQueryView(Frozen):
+    """Statements of one shape that took long."""
+
+    statement: str
+    """Without the values in it."""
+    count: int
+    total_ms: float
+    longest_ms: float
+
+
 class AddOnView(Frozen):
     """One add-on of what is live."""
 
@@ -272,6 +282,8 @@ class AddOnView(Frozen):
     """Services with credentials of their own."""
     metrics: dict[str, float] = {}
     facts: dict[str, str] = {}
+    slow: tuple[SlowQueryView, ...] = ()
+    """The statements that took longest together, as the server's log tells them."""
     notes: tuple[str, ...] = ()
 
 

@@ -79,6 +79,22 @@ def test_an_image_without_a_container_engine_is_refused_before_anything_starts()
         check(plan, confirmed=True)
 
 
+def test_rules_that_the_edge_cannot_decide_are_said() -> None:
+    """Nobody tells the edge a visitor's country: what becomes of the rule stands in the plan."""
+    rule = {"service": "web", "action": {"kind": "redirect", "to": "/x"}}
+    conditions = (
+        {"type": "country", "value": "de"},
+        {"type": "role", "value": "admin", "negate": True},
+        {"type": "language", "value": "de"},
+    )
+    routes = [{**rule, "match": {"path": f"/{number}", "conditions": [one]}} for number, one in enumerate(conditions)]
+    plan = make_plan(spec({"web": WEB}, routes=routes), "production", None, capabilities=ABLE)
+    assert plan.warnings == (
+        "web: the rule for /0 never applies: the edge does not know a visitor's country",
+        "web: the rule for /1 applies whatever it is: the edge does not know a visitor's role",
+    )
+
+
 def test_an_inactive_profile_is_skipped() -> None:
     """A service of a profile runs only when the profile is asked for."""
     wanted = spec({"web": WEB, "admin": {"kind": "web", "profiles": ["tools"]}})

@@ -51,6 +51,18 @@ def test_a_web_service_goes_to_its_instances() -> None:
     assert isinstance(action, Upstream) and action.targets == (TARGET,) and action.release == "r1" and action.backups == ()
 
 
+def test_a_rule_by_country_does_not_keep_the_rest_from_the_edge() -> None:
+    """Such a rule is left out, its opposite holds for everybody; the edge would refuse the whole table."""
+    rule = {"service": "web", "action": {"kind": "redirect", "to": "/x"}}
+    country, language = {"type": "country", "value": "de"}, {"type": "language", "value": "de"}
+    routes = [
+        {**rule, "match": {"path": f"/{number}", "conditions": conditions}}
+        for number, conditions in enumerate(([country, language], [{**country, "negate": True}, language]))
+    ]
+    found = table(release({"web": {"kind": "web"}}, routes=routes)).sites[0].routes
+    assert [(route.path, [condition.type for condition in route.conditions]) for route in found] == [("/1", ["language"]), ("/", [])]
+
+
 def test_requests_of_a_held_service_wait_at_its_relay() -> None:
     """While it is held a service's only target is the relay; at other times the relay is the last resort."""
     of, relay = release({"web": {"kind": "web"}}), Target(host="127.0.0.1", port=20009)

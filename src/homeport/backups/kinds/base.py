@@ -49,8 +49,12 @@ class Copier(Protocol):
     def reach(self, room: Room, id: AddOnId) -> None:
         """Make this moment one that can be restored. Raises `errors`, StorageFailed."""
 
-    def restore(self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId) -> Recovery:
+    def restore(
+        self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId, *, quick: bool = False
+    ) -> Recovery:
         """A new, running add-on with the data of the moment; `folder` is empty, for what is fetched. It says `recovered`, or raises.
+
+        With `quick` it may begin from a copy that was checked earlier, and is made durable by the caller: `settling`.
 
         Raises TimeUnreachable, WalBroken, NotProven, BackupDamaged, ParcelDamaged, NoRoom, StorageFailed, AddOnFailed.
         """

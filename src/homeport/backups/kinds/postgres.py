@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import psycopg
 
-from homeport.backups import fingerprints, wal
+from homeport.backups import fingerprints, standing, wal
 from homeport.backups.errors import BackupMissing, TimeUnreachable, WalBroken, stamp
 from homeport.backups.kinds.base import Copier, Taken, compare, fetch, unpacked
 from homeport.backups.manifest import Fingerprint, Manifest, Moment
+from homeport.backups.timing import phase
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.addons.postgres.backups import Recovery, Target
 from homeport.drivers.storage.base import StorageFailed
@@ -52,20 +53,29 @@ class PostgresCopier:
     def reach(self, room: Room, id: AddOnId) -> None:
         wal.advance(room, id)
 
-    def restore(self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId) -> Recovery:
+    def restore(
+        self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId, *, quick: bool = False
+    ) -> Recovery:
         ref = manifest.ref
         if ref is None:
             raise BackupMissing(f"The backup {manifest.id} is not one of an add-on.")
-        base, segments = fetch(manifest, repository, folder / "base"), folder / "wal"
+        base, segments = folder / "base", folder / "wal"
+        with phase("base"):
+            if not (quick and standing.take(room, manifest, base)):
+                fetch(manifest, repository, base)
+                standing.keep(room, manifest, base)
         try:
-            repository.fetch_wal(manifest.era, ref.metadata.get("start_segment", "0" * 24), segments)
+            with phase("wal"):
+                repository.fetch_wal(manifest.era, ref.metadata.get("start_segment", "0" * 24), segments)
         except OSError as error:
             raise unpacked(manifest, error) from error
         if moment.at is not None:
             target = Target(time=moment.at)
         else:
             target = Target(name=manifest.point) if moment.backup else Target()
-        return _checked(manifest, moment, room.postgres.recover(ref, base, segments, target, into, consume=True))
+        with phase("recover"):
+            recovery = room.postgres.recover(ref, base, segments, target, into, consume=True, durable=not quick)
+        return _checked(manifest, moment, recovery)
 
     def read(self, room: Room, id: AddOnId) -> Fingerprint:
         return fingerprints.of(room.postgres.cluster(id))

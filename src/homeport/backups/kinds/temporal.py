@@ -51,8 +51,10 @@ class TemporalCopier:
     def reach(self, room: Room, id: AddOnId) -> None:
         del room, id
 
-    def restore(self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId) -> Recovery:
-        del moment
+    def restore(
+        self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId, *, quick: bool = False
+    ) -> Recovery:
+        del moment, quick
         if manifest.ref is None:
             raise BackupMissing(f"The backup {manifest.id} is not one of an add-on.")
         base = fetch(manifest, repository, folder / "base")

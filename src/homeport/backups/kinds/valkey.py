@@ -77,8 +77,10 @@ class ValkeyCopier:
     def reach(self, room: Room, id: AddOnId) -> None:
         del room, id
 
-    def restore(self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId) -> Recovery:
-        del moment
+    def restore(
+        self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId, *, quick: bool = False
+    ) -> Recovery:
+        del moment, quick
         if manifest.ref is None:
             raise BackupMissing(f"The backup {manifest.id} is not one of an add-on.")
         _driver(room).restore(manifest.ref, fetch(manifest, repository, folder / "base"), into)

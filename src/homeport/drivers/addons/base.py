@@ -25,6 +25,15 @@ class AddOnId(Frozen):
         return f"{self.project}-{self.environment}-{self.name}"
 
 
+class Seed(Frozen):
+    """A file that an empty database is filled from."""
+
+    path: str
+    """As the project names it."""
+    file: Path
+    """Where its content lies."""
+
+
 class AddOnRequest(Frozen):
     """An add-on as it should be."""
 
@@ -36,6 +45,8 @@ class AddOnRequest(Frozen):
     """Services that get credentials of their own."""
     passwords: dict[str, str] = Field(default={}, repr=False)
     """By consumer, the owner's own under the empty name. They come from the vault; the driver keeps none on disk in the clear."""
+    seeds: tuple[Seed, ...] = ()
+    """Files that a new database is filled from, in this order."""
     host: str = ""
     """Loopback address it listens on; empty lets the driver choose one that no other add-on has, and keep it."""
     port: int = 0
@@ -79,6 +90,16 @@ class Provisioned(Frozen):
     notes: tuple[str, ...] = ()
 
 
+class SlowQuery(Frozen):
+    """Statements of one shape that took long."""
+
+    statement: str
+    """Without the values in it."""
+    count: int = 0
+    total_ms: float = 0.0
+    longest_ms: float = 0.0
+
+
 class Inspection(Frozen):
     """What an add-on is doing."""
 
@@ -92,6 +113,8 @@ class Inspection(Frozen):
     connections: int = 0
     metrics: dict[str, float] = {}
     detail: dict[str, str] = {}
+    slow: tuple[SlowQuery, ...] = ()
+    """The statements that took longest together, where the engine tells."""
 
 
 class BackupRef(Frozen):

@@ -74,6 +74,20 @@ class BackupDamaged(HomeportError):
         )
 
 
+class FillingFailed(HomeportError):
+    """A new database could not be filled from the project's files; it is made anew the next time."""
+
+    code = "addon-filling-failed"
+
+    def __init__(self, *, name: str, where: str, why: str, tail: Sequence[str] = ()) -> None:
+        super().__init__(
+            what=f"The new database {name} was not filled, and is not used; what served before still serves.",
+            why=f"{where}: {why.rstrip('.')}.",
+            fix="Correct the file and deploy again: the database is then made anew and filled from the first file.",
+            tail=tail,
+        )
+
+
 class UpgradeFailed(HomeportError):
     """A major upgrade did not succeed; the old version runs again."""
 

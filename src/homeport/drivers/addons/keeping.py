@@ -244,6 +244,12 @@ def plan_memory(definition: object) -> int:
     return int(parse_size(named)) if named else DEFAULT_MEMORY
 
 
+def memory_limit(definition: object) -> int | None:
+    """Bytes its processes may use together; None when its file names neither a size nor a plan: then it is only tuned to the smallest."""
+    named = str(getattr(definition, "plan", "")).lower() in PLAN_MEMORY
+    return plan_memory(definition) if named or getattr(definition, "memory", None) else None
+
+
 @contextlib.contextmanager
 def socket_host(folder: Path) -> Iterator[str]:
     """A short name of a folder with sockets, for as long as it is open: socket addresses hold 107 bytes (unix(7))."""

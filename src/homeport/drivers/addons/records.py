@@ -57,6 +57,8 @@ class Record(Frozen):
     """By consumer, which of its two logins is the newer: `a` or `b`."""
     streamed: bool = False
     """Whether a receiver takes its log as it is written."""
+    filling: Literal["", "under way", "done"] = ""
+    """Whether it is being filled from the project's files; one whose filling did not end is made anew."""
     pool_port: int = 0
     """Port of its connection pool, on `host`; 0 without one."""
     gate_port: int = 0

@@ -21,7 +21,8 @@ from homeport.drivers.addons.keeping import ServerDriver, plan_memory, socket_ho
 from homeport.drivers.addons.mariadb import config, dumps
 from homeport.drivers.addons.mariadb.dumps import Admin
 from homeport.drivers.addons.mariadb.engine import MISSING, Engine, find
-from homeport.drivers.addons.records import Place, Record
+from homeport.drivers.addons.filling import fill
+from homeport.drivers.addons.records import Place, Record, account_for, door
 from homeport.drivers.addons.servers import Command, folder_size, keeping_fence, proportional_memory, run_outside
 from homeport.drivers.files import locked, remove_tree, sync_folder, write_atomic
 from homeport.model.addon import AddOn, MariaDB
@@ -81,6 +82,10 @@ class MariaDBDriver(ServerDriver):
         with locked(place.lock):
             self.engine()
             place, record = self._begin(request)
+            if record.filling == "under way":
+                record = self._emptied(place, record)
+            if request.seeds and not record.data:
+                record = place.write(record.model_copy(update={"filling": "under way"}))
             record, changed = self._settle(place, record)
             if changed and self._server(place).running():
                 self._stop(place, record)
@@ -89,6 +94,9 @@ class MariaDBDriver(ServerDriver):
             self._at("accounts")
             with self.admin(place) as admin:
                 self._accounts(admin, request)
+                if record.filling == "under way":
+                    self._at("fill")
+                    record = self._fill(admin, place, record, request)
             self._at("done")
             return self._provisioned(record, request.passwords)
 
@@ -127,6 +135,30 @@ class MariaDBDriver(ServerDriver):
             raise AddOnFailed(name=record.id.name, why="Its data folder could not be made.", tail=done.output.splitlines()[-20:])
         part.rename(data)
         sync_folder(place.folder)
+
+    def _emptied(self, place: Place, record: Record) -> Record:
+        """The add-on without its data: it was never handed to anybody, since the files that fill it did not come to their end."""
+        self._stop(place, record)
+        remove_tree(place.folder / "data")
+        return place.write(record.model_copy(update={"data": "", "filling": ""}))
+
+    def _fill(self, admin: Admin, place: Place, record: Record, request: AddOnRequest) -> Record:
+        """Run the project's files as the owner, who may do everything meanwhile, as in the image that they are written for."""
+        definition = request.definition
+        assert isinstance(definition, MariaDB)  # noqa: S101
+        found = config.layout(request.id.name, definition)
+        owner = f"{config.text(found.account(''))}@'%'"
+        argv = [str(self.engine().client), "--no-defaults", "--protocol=tcp", f"--host={record.host}", f"--port={record.port}",
+                f"--user={found.account('')}", "--default-character-set=utf8mb4", "--", found.database]  # fmt: skip
+        user = account_for(self.home, door(request.id.slug)) if os.geteuid() == 0 else None
+        _run(admin, f"GRANT ALL PRIVILEGES ON *.* TO {owner} WITH GRANT OPTION")
+        try:
+            fill(request.id.name, request.seeds, argv, {"MYSQL_PWD": request.passwords.get("", "")}, user)
+        finally:
+            if found.account("") != config.ROOT:
+                _run(admin, f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {owner}")
+                self._accounts(admin, request)
+        return place.write(record.model_copy(update={"filling": "done"}))
 
     def _accounts(self, admin: Admin, request: AddOnRequest) -> None:
         """The database, its owner and an account for each consumer. What is right already is left alone, and nothing is taken away."""

@@ -19,6 +19,7 @@ from psycopg import sql
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import BackupRef
 from homeport.drivers.addons.errors import AddOnFailed, BackupDamaged, BackupFailed
+from homeport.drivers.addons.postgres import settling
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.postgres.engines import Engine
 from homeport.drivers.addons.postgres.receiving import PARTIAL, SEGMENT_SIZE
@@ -94,8 +95,8 @@ def _client(cluster: Cluster, program: str, *arguments: str) -> str:
     return done.output
 
 
-def damaged(engine: Engine, data: Path) -> str:
-    """What is wrong with a base backup by its own manifest; empty when nothing is.
+def damaged(engine: Engine, data: Path, *, content: bool = True) -> str:
+    """What is wrong with a base backup by its own manifest; empty when nothing is. Without `content` files are compared by size alone.
 
     Every file is read and compared, and the WAL it needs is read record by record. Not by pg_verifybackup: the bundled one of version 18
     does not run. Format: PostgreSQL manual, chapter Backup Manifest Format.
@@ -110,7 +111,7 @@ def damaged(engine: Engine, data: Path) -> str:
         if unknown:
             return f"{unknown} does not belong to it"
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = next((why for why in pool.map(lambda item: _differs(data, *item), files.items()) if why), "")
+            found = next((why for why in pool.map(lambda item: _differs(data, *item, content=content), files.items()) if why), "")
         return found or _unreadable_wal(engine, data, manifest["WAL-Ranges"])
     except (OSError, ValueError, KeyError) as error:
         return f"its manifest cannot be read: {error}"
@@ -131,14 +132,14 @@ def _files(data: Path) -> Iterator[str]:
             yield from (f"{below}/{name}" for name in names)
 
 
-def _differs(data: Path, name: str, entry: dict[str, Any]) -> str:
+def _differs(data: Path, name: str, entry: dict[str, Any], *, content: bool) -> str:
     if name == "postgresql.auto.conf":
         return ""
     try:
         file = data / name
         if file.stat().st_size != entry["Size"]:
             return f"{name} has not the size that was written"
-        return "" if copies.sha256(file) == entry["Checksum"] else f"{name} is not what was written"
+        return "" if not content or copies.sha256(file) == entry["Checksum"] else f"{name} is not what was written"
     except FileNotFoundError:
         return f"{name} is missing"
 
@@ -169,10 +170,13 @@ def facts(data: Path) -> dict[str, str]:
 def place_data(cluster: Cluster, source: Path, backup: str, *, consume: bool = False) -> None:
     """Copy a base backup's data into a new add-on, whole or not at all; with `consume` move it, which takes no room and no time.
 
+    What is moved comes out of parcels that were compared with their digests, so it is not read again, and the server that recovers it
+    makes it durable before its first record.
+
     Raises BackupDamaged, AddOnFailed.
     """
     data = source / "data"
-    damage = damaged(cluster.engine, data)
+    damage = damaged(cluster.engine, data, content=not consume)
     if damage:
         raise BackupDamaged(backup=backup, why=f"{damage[:1].upper()}{damage[1:]}.")
     part = cluster.data.with_name(f"{cluster.data.name}.part")
@@ -187,7 +191,8 @@ def place_data(cluster: Cluster, source: Path, backup: str, *, consume: bool = F
             give(part, cluster.record.user)
         (part / "backup_manifest").unlink(missing_ok=True)
         (part / "postgresql.auto.conf").write_text("")
-        os.sync()
+        if not consume:
+            os.sync()
         part.rename(cluster.data)
         sync_folder(cluster.place.folder)
     except OSError as error:
@@ -254,8 +259,11 @@ def _read_through(engine: Engine, wal: Path, names: list[str]) -> Recovery | Non
     return Recovery(state="wal-damaged", why=lines[0].replace("pg_waldump: error: ", "") if lines else "The archive cannot be read.")
 
 
-def prepare_recovery(cluster: Cluster, wal: Path, target: Target) -> None:
-    """Tell a placed, configured, stopped cluster to read the archive up to the target and then become writable."""
+def prepare_recovery(cluster: Cluster, wal: Path, target: Target, *, durable: bool = True) -> None:
+    """Tell a placed, configured, stopped cluster to read the archive up to the target and then become writable.
+
+    Only Homeport gets in, with whatever password the backup knew, until the add-on is provisioned.
+    """
     incoming = cluster.place.folder / "incoming"
     remove_tree(incoming)
     incoming.mkdir(mode=0o700)
@@ -272,6 +280,7 @@ def prepare_recovery(cluster: Cluster, wal: Path, target: Target) -> None:
         "recovery_target_action": "promote",
         "recovery_target_timeline": "latest",
         **target.settings(),
+        **({} if durable else settling.OFF),
     }
     cluster.write(cluster.data / "postgresql.auto.conf", "".join(f"{name} = {quoted(value)}\n" for name, value in values.items()))
     cluster.write(cluster.data / "pg_hba.conf", closed_hba())

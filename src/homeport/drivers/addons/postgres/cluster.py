@@ -17,7 +17,7 @@ import psycopg
 
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.addons.errors import AddOnFailed
-from homeport.drivers.addons.keeping import plan_memory, socket_host
+from homeport.drivers.addons.keeping import memory_limit, plan_memory, socket_host
 from homeport.drivers.addons.postgres import roles, settings
 from homeport.drivers.addons.postgres.engines import Engine
 from homeport.drivers.addons.records import Place, Record
@@ -25,7 +25,7 @@ from homeport.drivers.addons.servers import Command, Server, account_name
 from homeport.drivers.cgroups import Group
 from homeport.drivers.files import remove_tree, sync_folder, write_atomic
 from homeport.drivers.runtimes.base import Executed
-from homeport.model.addon import Postgres
+from homeport.model.addon import Postgres, pooling_of
 
 TOOL_TIMEOUT = 600.0
 """Seconds initdb and its like may take."""
@@ -124,6 +124,8 @@ class Cluster:
             name=self.place.id.slug,
             parameters=self.definition.parameters,
             replicas=self.definition.replicas,
+            pool=pooling.size if (pooling := pooling_of(self.definition.pooling)) else 0,
+            slow={True: 100, None: 1000, False: -1}[self.definition.insights],
         )
 
     def write_conf(self, tuning: settings.Tuning, data: Path | None = None) -> bool:
@@ -157,7 +159,7 @@ class Cluster:
             cwd=self.data,
             user=self.record.user,
             group=self.group,
-            memory=self.definition.memory,
+            memory=memory_limit(self.definition),
             stale=(self.data / "postmaster.pid",),  # its process may be dead and not yet reaped, or its number another one's since
         )
 

@@ -75,11 +75,6 @@ def find(search: str = f"{PATH}:/usr/sbin:/usr/local/sbin") -> Program | None:
     return Program(path=Path(found), version=tuple(int(part) for part in version[1].split("."))) if version else None
 
 
-def pooling_of(wanted: bool | Pooling) -> Pooling | None:
-    """How to pool; None when nobody asks for it."""
-    return wanted if isinstance(wanted, Pooling) else Pooling() if wanted else None
-
-
 class Plan(Frozen):
     """What a door is, decided."""
 

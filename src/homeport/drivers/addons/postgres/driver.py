@@ -18,6 +18,7 @@ import psycopg
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
+from homeport.drivers.addons.filling import fill
 from homeport.drivers.addons.keeping import ROTATE_AT, ServerDriver
 from homeport.drivers.addons.postgres import backups, doors, figures, replicas, roles, settings, upgrades
 from homeport.drivers.addons.postgres.backups import Recovery
@@ -30,7 +31,7 @@ from homeport.drivers.addons.records import door as account_of_doors
 from homeport.drivers.addons.servers import Command, Server
 from homeport.drivers.files import locked, remove_tree
 from homeport.drivers.toolchains.toolchains import Toolchains
-from homeport.model.addon import AddOn, Pooling, Postgres
+from homeport.model.addon import AddOn, Pooling, Postgres, pooling_of
 from homeport.model.errors import HomeportError
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class PostgresDriver(ServerDriver):
             notes.append(f"it is reached from this machine only: for the networks of its allow-list, {doors.MISSING}")
         elif networks:
             notes.append(f"with TLS and a password it is open to {', '.join(networks)}: `homeport addons info` has the port")
-        pooling = doors.pooling_of(definition.pooling)
+        pooling = pooling_of(definition.pooling)
         if pooling is not None and pooling.mode == "transaction" and program is not None and program.version < doors.NEWS:
             notes.append(
                 f"{program.label} forgets prepared statements after each transaction: turn them off in the client "
@@ -88,11 +89,16 @@ class PostgresDriver(ServerDriver):
         place = self._place(request.id)
         with locked(place.lock):
             place, record = self._begin(request)
+            if record.filling == "under way":
+                record = self._emptied(place, record)
             cluster = self._settled(place, record, request)
             self._bring_up(cluster)
             self._at("roles")
             slots = self._roles(cluster, request)
             cluster = cluster.with_record(place.write(cluster.record.model_copy(update={"slots": {**cluster.record.slots, **slots}})))
+            if cluster.record.filling == "under way":
+                self._at("fill")
+                cluster = self._fill(cluster, request)
             self._at("replicas")
             cluster = self._replicate(cluster)
             self._at("doors")
@@ -115,7 +121,30 @@ class PostgresDriver(ServerDriver):
         self._at("initialise")
         cluster.initialise()
         self._at("record")
-        return cluster.with_record(place.write(record.model_copy(update={"data": cluster.data.name})))
+        filling = "under way" if request.seeds and not record.data else record.filling
+        return cluster.with_record(place.write(record.model_copy(update={"data": cluster.data.name, "filling": filling})))
+
+    def _emptied(self, place: Place, record: Record) -> Record:
+        """The add-on without its data: it was never handed to anybody, since the files that fill it did not come to their end."""
+        self._stop(place, record)
+        for folder in [found for name in ("data", "archive", "stream") for found in place.folder.glob(f"{name}-*")]:
+            remove_tree(folder)
+        return place.write(record.model_copy(update={"data": "", "version": "", "source": "", "slots": {}, "filling": ""}))
+
+    def _fill(self, cluster: Cluster, request: AddOnRequest) -> Cluster:
+        """Run the project's files as the owner, who may do everything meanwhile, as in the image that they are written for."""
+        found = roles.layout(cluster.id.name, cluster.definition)
+        argv = [str(cluster.engine.bin / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]
+        direct = credentials_for(cluster.record, found, "", cluster.record.slots.get("", "a"), request.passwords.get("", ""))
+        env = {key: value for key, value in direct.env.items() if key.startswith("PG")}
+        user = account_for(self.home, account_of_doors(cluster.id.slug)) if os.geteuid() == 0 else None
+        with cluster.admin() as admin:
+            roles.empower(admin, direct.user)
+            try:
+                fill(cluster.id.name, request.seeds, argv, env, user)
+            finally:
+                roles.disempower(admin)
+        return cluster.with_record(cluster.place.write(cluster.record.model_copy(update={"filling": "done"})))
 
     def _bring_up(self, cluster: Cluster) -> None:
         """Configure and start; a server that runs is told, and restarted only for settings that need it."""
@@ -220,7 +249,7 @@ class PostgresDriver(ServerDriver):
         record = cluster.record
         plans = []
         if record.pool_port:
-            plans.append(doors.pool(record.host, record.pool_port, doors.pooling_of(cluster.definition.pooling) or Pooling()))
+            plans.append(doors.pool(record.host, record.pool_port, pooling_of(cluster.definition.pooling) or Pooling()))
         if record.gate_port:
             plans.append(doors.gate(record.gate_port, networks_of(cluster.definition)))
         user = None
@@ -317,11 +346,13 @@ class PostgresDriver(ServerDriver):
         return backups.check_archive(self._installed(record.id, int(record.version), record.source), base, wal)
 
     def recover(
-        self, backup: BackupRef, base: Path, wal: Path, target: backups.Target, into: AddOnId, *, consume: bool = False
-    ) -> Recovery:
+        self, backup: BackupRef, base: Path, wal: Path, target: backups.Target, into: AddOnId, *, consume: bool = False,
+        durable: bool = True,
+    ) -> Recovery:  # fmt: skip
         """A new add-on as of `target`, from a base backup and a folder of WAL segments. What runs is not touched.
 
-        With `consume` the data of the base backup is moved instead of copied: for a copy that is thrown away afterwards.
+        With `consume` the data of the base backup is moved instead of copied, and not read a second time: for a copy that was checked as
+        it was unpacked, and is thrown away afterwards. Without `durable` the caller has it written to the disk: `settling.settle`.
 
         Only `recovered` leaves an add-on `into`; every other state is an answer, with nothing left behind.
 
@@ -332,13 +363,13 @@ class PostgresDriver(ServerDriver):
             return problem
         try:
             with self._restoring(backup, base, into, consume=consume) as cluster:
-                return self._recover(cluster, wal, target)
+                return self._recover(cluster, wal, target, durable=durable)
         except _Unrecovered as ended:
             return ended.recovery
 
-    def _recover(self, cluster: Cluster, wal: Path, target: backups.Target) -> Recovery:
+    def _recover(self, cluster: Cluster, wal: Path, target: backups.Target, *, durable: bool) -> Recovery:
         self._at("prepare")
-        backups.prepare_recovery(cluster, wal, target)
+        backups.prepare_recovery(cluster, wal, target, durable=durable)
         self._at("recover")
         try:
             cluster.server.start(cluster.command())

@@ -10,6 +10,7 @@ from contextlib import suppress
 import psycopg
 
 from homeport.drivers.addons.base import Inspection
+from homeport.drivers.addons.postgres import slow
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.postgres.doors import Door
 from homeport.drivers.addons.postgres.receiving import SLOT, Receiver
@@ -76,6 +77,7 @@ def inspect(cluster: Cluster, doors: Sequence[Door] = (), *, receiver: Receiver 
         connections=int(metrics.get("connections", 0)),
         metrics={**metrics, "archive_bytes": float(folder_size(cluster.archive))},
         detail=detail,
+        slow=tuple(slow.slowest(cluster.server.tail(slow.LINES))),
     )
 
 

@@ -124,6 +124,17 @@ def set_password(admin: Admin, role: str, password: str | None) -> None:
     admin.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(encrypted)))
 
 
+def empower(admin: Admin, role: str) -> None:
+    """Let a role do everything."""
+    _run(admin, "ALTER ROLE {} SUPERUSER", role)
+
+
+def disempower(admin: Admin) -> None:
+    """Let nobody but Homeport's own role do everything."""
+    for (name,) in admin.execute("SELECT rolname FROM pg_roles WHERE rolsuper AND rolname <> %s", [ADMIN]).fetchall():
+        _run(admin, "ALTER ROLE {} NOSUPERUSER NOREPLICATION NOBYPASSRLS", str(name))
+
+
 def end_sessions(admin: Admin, role: str) -> None:
     """End what is connected with a login."""
     admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role])

@@ -13,6 +13,8 @@ ADMIN = "homeport_admin"
 SOCKETS = "../run"
 """Socket folder, seen from the data folder: a relative path is short wherever the home lies."""
 MB = 1 << 20
+SPARE = 80
+"""Connections beside those of a pool: migrations, people, and the gate's."""
 
 RESERVED = frozenset({
     "archive_cleanup_command", "archive_command", "archive_library", "archive_mode", "archive_timeout", "cluster_name",
@@ -46,6 +48,10 @@ class Tuning(Frozen):
     name: str = ""
     parameters: dict[str, str] = {}
     replicas: int = 0
+    pool: int = 0
+    """Connections that a pool may hold."""
+    slow: int = 1000
+    """Milliseconds from which a statement is logged as slow; -1 logs none."""
 
 
 def refused(parameters: Mapping[str, str]) -> list[str]:
@@ -64,7 +70,7 @@ def conf(tuning: Tuning) -> str:
     """
     memory = max(64 * MB, tuning.memory)
     small = memory < 1024 * MB
-    connections = min(500, max(100, memory // (8 * MB) // 10 * 10))
+    connections = max(min(500, max(100, memory // (8 * MB) // 10 * 10)), tuning.pool + SPARE)
     values: dict[str, str | int] = {
         "cluster_name": tuning.name[:63],
         "listen_addresses": tuning.host,
@@ -104,7 +110,7 @@ def conf(tuning: Tuning) -> str:
         "log_destination": "stderr",
         "logging_collector": "off",
         "log_line_prefix": "%m [%p] %q%u@%d ",
-        "log_min_duration_statement": 1000,
+        "log_min_duration_statement": tuning.slow,
         "log_parameter_max_length": 0,
         "log_parameter_max_length_on_error": 0,
         "log_lock_waits": "on",
