@@ -45,7 +45,7 @@ def file_system(kind: str, size: int, folder: Path) -> Iterator[Path]:
     place.mkdir()
     with image.open("wb") as file:
         file.truncate(size)
-    subprocess.run([*MKFS[kind], str(image)], check=True, timeout=120)
+    subprocess.run([*MKFS[kind], str(image)], check=True, timeout=120, stdout=subprocess.DEVNULL)
     subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True, timeout=120)
     try:
         place.chmod(0o755)

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from homeport import __version__
 from homeport.api import addons, backups, vault
-from homeport.api.auth import Admin, Attempts, Deployer, Reader, Unauthorised, peer_of
+from homeport.api.auth import Admin, Attempts, Deployer, Reader, Unauthorised, peer_of, require
 from homeport.api.backing import keeper_of
 from homeport.api.bodies import (
     Accepted,
@@ -189,7 +189,11 @@ def _deploys(app: FastAPI, control: ControlPlane) -> None:
     def deploy(body: DeployBody, key: Deployer) -> DeployView:
         """Ask for a deploy; follow it with its events."""
         project = body.project or control.identify(body.folder, body.prefer)
-        wanted = body.model_dump(exclude={"project"})
+        wanted = {**body.model_dump(exclude={"project", "data_from"}), "data_from": body.data_from or ""}
+        if body.data_from:
+            origin = control.platform.live_release(project, body.data_from)
+            if origin is None or origin.spec.previews.data != body.data_from:
+                require(key, "admin")
         return deploy_view(control.request_deploy(actor=key.name, project=project, **wanted))
 
     @app.post("/api/v1/plan", tags=["deploys"])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from homeport.backups import recovering
+from homeport.backups import forks, recovering
 from homeport.backups.keeper import Keeper
 from homeport.backups.operations import Progress
 from homeport.backups.recovering import Recovered
@@ -133,6 +133,13 @@ def keeper_of(control: ControlPlane) -> Keeper:
 
     room = Room(platform.home, platform.store, drivers, PlatformWiring(control), opened, Targets(control).list)
     room.reach = Faults(platform.settings.fault).reach
+
+    def seeded(release: Release, source: str, workers: bool, crons: bool) -> Sequence[str] | None:
+        found = forks.seed(room, release, source, workers=workers, crons=crons)
+        return found.notes if found is not None else None
+
+    platform.seed = seeded
+    platform.afford = lambda project: room.afford(project, "Nothing was built; what runs was not touched.")
     return Keeper(room)
 
 

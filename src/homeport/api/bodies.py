@@ -28,6 +28,13 @@ class DeployBody(Frozen):
     environment: Name = "production"
     prefer: str = Field(default="", max_length=255)
     profiles: tuple[str, ...] = Field(default=(), max_length=20)
+    data_from: Name | None = None
+    """Environment whose data a new environment's databases begin with, masked. Asks for an admin's key unless that environment's
+    `previews.data` names itself."""
+    workers: bool = False
+    """Run workers beside such data."""
+    crons: bool = False
+    """Run scheduled jobs beside such data."""
     confirmed: bool = False
     """Accept what the deploy would take away."""
     strict: bool = False

@@ -17,6 +17,11 @@ from homeport.cli.variables import read_env_file
 from homeport.cli.where import find_project, path_of
 
 
+DataFrom = Annotated[str, typer.Option("--data-from", help="Environment whose data, masked, the databases of a new one begin with.")]
+Workers = Annotated[bool, typer.Option("--with-workers", help="With --data-from: run workers as well.")]
+Crons = Annotated[bool, typer.Option("--with-crons", help="With --data-from: run scheduled jobs as well.")]
+
+
 def register(app: typer.Typer) -> None:
     app.command("up", help="Deploy a folder and print its addresses; starts Homeport if need be.")(up)
     app.command("deploy", help="Deploy a folder, or a git repository with --repository.")(deploy)
@@ -33,6 +38,9 @@ def up(
     prefer: Prefer = "",
     profile: Profile = None,
     edge_port: EdgePort = None,
+    data_from: DataFrom = "",
+    workers: Workers = False,
+    crons: Crons = False,
     yes: Yes = False,
     strict: Strict = False,
     verbose: Verbose = False,
@@ -47,6 +55,7 @@ def up(
         "profiles": profile or [],
         "confirmed": yes,
         "strict": strict,
+        **_data(data_from, workers=workers, crons=crons),
     }
     _deploy(client, body, env_file, json=json, verbose=verbose)
 
@@ -60,6 +69,9 @@ def deploy(
     env_file: EnvFile = None,
     prefer: Prefer = "",
     profile: Profile = None,
+    data_from: DataFrom = "",
+    workers: Workers = False,
+    crons: Crons = False,
     yes: Yes = False,
     strict: Strict = False,
     verbose: Verbose = False,
@@ -75,9 +87,16 @@ def deploy(
         "confirmed": yes,
         "strict": strict,
         "reference": reference,
+        **_data(data_from, workers=workers, crons=crons),
     }
     body |= {"repository": repository, "project": project} if repository else {"folder": str(path.resolve()), "project": project}
     _deploy(client, body, env_file, json=json, verbose=verbose)
+
+
+def _data(source: str, *, workers: bool, crons: bool) -> dict[str, Any]:
+    if (workers or crons) and not source:
+        raise usage("--with-workers and --with-crons belong to --data-from.", "Every other deploy runs them anyway.")
+    return {"data_from": source, "workers": workers, "crons": crons} if source else {}
 
 
 def _port_agrees(client: Client, wanted: int | None) -> None:

@@ -322,6 +322,7 @@ class ControlPlane:
         self.platform.stop_instances(store.instances.list(project, environment))
         if release is not None:
             self.platform.addons.destroy(release)
+        self.durable.faults.reach("destroy", "half")
         for volume in store.ledger.list("volume", f"{project}/{environment}"):
             self._tombstone(volume.key)
         for kind in ("address", "relay", own_ports.KIND):

@@ -22,6 +22,12 @@ class DeployRequest(Frozen):
     profiles: tuple[str, ...] = ()
     release: int = 0
     """Number of a recorded release to put live: a rollback."""
+    data_from: str = ""
+    """Environment whose data a new one's databases begin with, masked."""
+    workers: bool = False
+    """Run workers beside such data."""
+    crons: bool = False
+    """Run scheduled jobs beside such data."""
     confirmed: bool = False
     """The caller accepts what the plan takes away."""
     strict: bool = False

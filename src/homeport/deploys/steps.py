@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ from homeport.model.service import Hook
 log = logging.getLogger("homeport.deploys")
 
 WATCH = timedelta(seconds=60)
+PREVIEW = re.compile(r"(pr|mr|preview)-.")
+"""Names of environments that belong to a request to merge."""
 UNDO_DRAIN = timedelta(seconds=10)
 """How long requests to a release that is taken back may still take."""
 
@@ -106,6 +109,7 @@ class Deploy:
         """Build every service that runs; equal inputs are not built twice."""
 
         def effect() -> dict[str, Any]:
+            self.platform.afford(self.request.project)
             wanted = [p.service for p in draft.plan.services if p.action not in ("skip", "stop")]
             with ThreadPoolExecutor(max_workers=2, thread_name_prefix="build") as pool:
                 built = list(pool.map(lambda name: self._build(draft, name), wanted))

@@ -16,6 +16,7 @@ def deploy(do: Deploy) -> DeployResult:
             draft = do.plan(source)
             artifacts = do.build(draft)
             release = do.record(draft, artifacts)
+            do.begin_with_data(release)
         do.provision(release)
         do.run_release_command(release)
         do.hold_traffic(release)
@@ -45,4 +46,7 @@ STEPS = (
     "retire",
     "summary",
 )
-"""Every journaled step, in order: the fault suite kills the control plane at each point of each."""
+"""Every journaled step, in order: the fault suite kills the control plane at each point of each.
+
+`data`, of a new environment that begins with another one's, has a suite of its own beside forks and restores.
+"""

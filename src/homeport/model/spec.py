@@ -20,6 +20,15 @@ class Previews(Frozen):
     """`manual`: on request; `automatic`: for every pull request; `off`."""
     expire_after_days: int | None = Field(default=None, ge=1)
     """Days without a change after which a preview ends."""
+    data: str = Field(default="", max_length=63)
+    """Environment whose data the databases of a new preview (`pr-…`, `preview-…`, `mr-…`) begin with, masked by `mask`; empty: with none.
+
+    What counts is the live release of that environment, not the branch's file: nobody gets at data by a change that was not deployed.
+    """
+    workers: bool = False
+    """Whether workers of a preview with such data run from the start. `homeport scale NAME=1` starts one later."""
+    crons: bool = False
+    """Whether scheduled jobs of a preview with such data run from the start."""
 
 
 class NamedResource(Frozen):
