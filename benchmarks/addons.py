@@ -7,8 +7,10 @@ the same data folder started by hand, with and without WAL archiving. Ratios are
 does falls on all alike: `ratio` is the add-on's transactions a second over the bare cluster's with the same settings (1.0: costs nothing);
 `archive_ratio` is a cluster that archives over one that does not. `cpu_us` is the processor time of all server processes, ended ones and
 the archive program included, per transaction; `archive_cpu_ratio` is that without archiving over that with it, and depends least on what
-else the machine does. Memory is the proportional set size of all processes, two seconds after
-a start; provisioning is from nothing to credentials, with the engine installed.
+else the machine does. `pool` compares transactions that each open a connection of their own (`pgbench -C -S`), and such that keep theirs,
+through the pool and past it; `server_cpu_us` is the database server's processor time for one of the former, without the pool's. Memory is
+the proportional set size of all processes, two seconds after a start; provisioning is from nothing to credentials, with the engine
+installed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
@@ -34,13 +36,13 @@ import psycopg
 
 from homeport.drivers.addons.base import AddOnId, AddOnRequest, Credentials
 from homeport.drivers.addons.keeping import ServerDriver
-from homeport.drivers.addons.postgres import PostgresDriver
+from homeport.drivers.addons.postgres import PostgresDriver, doors
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.reach import forget, reachable
 from homeport.drivers.runtimes.addresses import free_port
 from homeport.drivers.toolchains.toolchains import Toolchains
-from homeport.model.addon import AddOn, Postgres, Redis
+from homeport.model.addon import AddOn, Pooling, Postgres, Redis
 from homeport.settings import Settings
 
 CLIENTS = 4
@@ -104,7 +106,11 @@ def wait_for(ready: Callable[[], bool]) -> None:
 def cpu(data: Path) -> float:
     """Seconds of processor time that a cluster's processes have used so far."""
     main = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
-    return sum(sum(process.cpu_times()[:4]) for process in (main, *main.children(recursive=True)))
+    total = sum(main.cpu_times()[:4])
+    for child in main.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(child.cpu_times()[:4])
+    return total
 
 
 def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str, object]:
@@ -143,6 +149,40 @@ def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str,
         "cpu_us": {name: round(statistics.median(values)) for name, values in costs.items()},
         "archive_cpu_ratio": round(statistics.median(b / a for a, b in zip(costs["bare"], costs["bare_without_archive"], strict=True)), 3),
         "segments_archived": archived[0] if archived else 0,
+    }
+
+
+def connections(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str, object]:
+    """Transactions that each open a connection of their own, as many a web request does: through the pool and past it."""
+    if doors.find() is None:
+        return {"skipped": doors.MISSING}
+    made = driver.provision(request("pooled", Postgres(version="18", database="bench", memory=512 << 20, pooling=Pooling(size=CLIENTS))))
+    cluster, pooled = driver.cluster(made.id), made.credentials["web"]
+    direct = pooled.direct or pooled
+    pgbench(cluster, (direct, direct.port), "-i", "-q", "-s", "1")
+    rates: dict[str, list[float]] = {"pooled": [], "direct": []}
+    kept: dict[str, list[float]] = {"pooled": [], "direct": []}
+    costs: dict[str, list[float]] = {"pooled": [], "direct": []}
+    for number in range(rounds):
+        for name, found in (("pooled", pooled), ("direct", direct))[:: 1 if number % 2 else -1]:
+            load = ("-S", "-c", str(CLIENTS), "-j", "2", "-T", f"{seconds:.0f}")
+            before = cpu(cluster.data)
+            rates[name].append(pgbench(cluster, (found, found.port), "-C", *load))
+            costs[name].append((cpu(cluster.data) - before) / (rates[name][-1] * seconds) * 1e6)
+            kept[name].append(pgbench(cluster, (found, found.port), *load))
+    driver.destroy(made.id)
+
+    def ratio(seen: dict[str, list[float]]) -> float:
+        return round(statistics.median(a / b for a, b in zip(seen["pooled"], seen["direct"], strict=True)), 3)
+
+    return {
+        "pooler": doors.find().label,  # type: ignore[union-attr]
+        "new_connections_per_second": {name: round(statistics.median(values)) for name, values in rates.items()},
+        "new_connections_ratio": ratio(rates),
+        "server_cpu_us": {name: round(statistics.median(values)) for name, values in costs.items()},
+        "server_cpu_ratio": ratio(costs),
+        "kept_connections_per_second": {name: round(statistics.median(values)) for name, values in kept.items()},
+        "kept_connections_ratio": ratio(kept),
     }
 
 
@@ -194,6 +234,7 @@ def main() -> None:
             "postgres16": footprint(postgres, "pg16", Postgres(version="16")),
             "valkey": footprint(valkey, "cache", Redis(eviction="allkeys-lru")),
             "pgbench": throughput(postgres, given.seconds, given.rounds),
+            "pool": connections(postgres, given.seconds, given.rounds),
         }
         postgres.close()
         valkey.close()

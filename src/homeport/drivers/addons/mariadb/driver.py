@@ -17,11 +17,11 @@ import pymysql
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed, UpgradeFailed
+from homeport.drivers.addons.filling import fill
 from homeport.drivers.addons.keeping import ServerDriver, plan_memory, socket_host
 from homeport.drivers.addons.mariadb import config, dumps
 from homeport.drivers.addons.mariadb.dumps import Admin
 from homeport.drivers.addons.mariadb.engine import MISSING, Engine, find
-from homeport.drivers.addons.filling import fill
 from homeport.drivers.addons.records import Place, Record, account_for, door
 from homeport.drivers.addons.servers import Command, folder_size, keeping_fence, proportional_memory, run_outside
 from homeport.drivers.files import locked, remove_tree, sync_folder, write_atomic
