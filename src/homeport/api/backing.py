@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from homeport.backups import forks, recovering
+from homeport.backups.guard import refuse
 from homeport.backups.keeper import Keeper
 from homeport.backups.operations import Progress
 from homeport.backups.recovering import Recovered
@@ -139,7 +140,7 @@ def keeper_of(control: ControlPlane) -> Keeper:
         return found.notes if found is not None else None
 
     platform.seed = seeded
-    platform.afford = lambda project: room.afford(project, "Nothing was built; what runs was not touched.")
+    platform.afford = lambda project: refuse(room, project, "Nothing was built; what runs was not touched.")
     return Keeper(room)
 
 

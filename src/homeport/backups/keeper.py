@@ -157,6 +157,7 @@ class Keeper:
         """Take what is due, prove what is not proven, forget what is not kept."""
         found = self.watch.look(self.room)
         if found.low:
+            self.forget()  # makes room, and is what the policy says anyway
             return
         taking.resume(self.room)
         settling.settle(self.room)

@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     backup.command("add-target", help="Send backups to a folder or to any rclone remote as well.")(add_target)
     backup.command("remove-target", help="Stop using a target; what lies on it stays.")(remove_target)
     app.add_typer(backup, name="backup")
+    app.command("disk", help="The disk: what is free, what each project takes, and when it will be full.")(disk)
     app.command("restore", help="Bring data back to a minute or a backup; the former data is kept 7 days.")(restore)
     app.command("fork", help="A new environment with the data, release and secrets of a moment.")(fork)
     app.command("recover", help="Bring a whole home back on an empty machine.")(recover)
@@ -84,7 +85,7 @@ def schedule(
     last: Annotated[int | None, typer.Option("--keep-last", min=1, help="Newest backups that are always kept.")] = None,
     daily: Annotated[int | None, typer.Option("--keep-daily", min=0, help="Days of which one is kept.")] = None,
     weekly: Annotated[int | None, typer.Option("--keep-weekly", min=0, help="Weeks of which one is kept.")] = None,
-    budget: Annotated[str, typer.Option("--budget", help="Bytes a project's data may take before it is told: 10GB; 0 for none.")] = "",
+    budget: Annotated[str, typer.Option("--budget", help="Bytes a project's data may take before more is refused: 10GB; 0 for none.")] = "",
     reserve: Annotated[str, typer.Option("--reserve", help="Bytes of the disk that backups leave free.")] = "",
     recipient: Annotated[list[str] | None, typer.Option("--recipient", help="age recipient that can open every backup as well.")] = None,
     rpo: Annotated[str, typer.Option("--rpo", help="Most a PostgreSQL add-on may lose with the machine: 5s streams its log; 60s.")] = "",
@@ -116,6 +117,31 @@ def schedule(
         return show.as_json({"policy": policy, "schedule": found})
     rows = [(_subject(r), show.ago(r["last"]), show.ago(r["proven"]), _when(r["next"]), _loss(r), r["problem"]) for r in found]
     return show.table(("WHAT", "LAST", "PROVEN", "NEXT", "MAY LOSE", ""), rows)
+
+
+def disk(json: Json = False) -> None:
+    found = Client().get("/api/v1/disk")
+    if json:
+        return show.as_json(found)
+    low = "; builds, forks and backups are refused until there is more" if found["free"] < found["reserve"] else ""
+    show.line(f"{_size(found['free'])} free of {_size(found['total'])}; {_size(found['reserve'])} are kept free{low}.")
+    show.line(_outlook(found))
+    rows = []
+    for row in found["projects"]:
+        over = "over its budget" if 0 < row["budget"] < row["bytes"] else ""
+        rows.append((row["project"], _size(row["bytes"]), _size(row["budget"]) if row["budget"] else "", over))
+    return show.table(("PROJECT", "DATA", "BUDGET", ""), rows)
+
+
+def _outlook(found: dict[str, Any]) -> str:
+    """`Full in 12 days at the present rate (3.1 MiB a day).`"""
+    if found["rate"] is None:
+        return "When it will be full is not known yet: it was watched for less than ten minutes."
+    if found["full_at"] is None:
+        return "It does not fill up at the present rate."
+    days = (datetime.fromisoformat(found["full_at"]) - datetime.now(UTC)).total_seconds() / 86_400
+    left = f"{days:.0f} days" if days >= 2 else f"{max(days, 0) * 24:.0f} hours"
+    return f"Full in {left} at the present rate ({_size(found['rate'])} a day)."
 
 
 def _loss(row: dict[str, Any]) -> str:

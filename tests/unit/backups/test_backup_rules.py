@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.backups import disks
-from homeport.backups.guard import forecast
+from homeport.backups.guard import Watch, forecast, rate, refuse
 from homeport.backups.keeper import keep
 from homeport.backups.masking import problems
 from homeport.backups.room import Policy
 from homeport.backups.taking import portions, tree
 from homeport.cli.times import moment
+from homeport.drivers.builders.errors import DiskLow
 from homeport.drivers.storage.keys import BackupKey, BackupKeyWrong, home_key, unwrap, wrap
 from homeport.drivers.storage.parcels import ParcelDamaged, _pack, check, pack_file, pack_tree, unpack_file, unpack_tree
 from homeport.store.backups import BackupRow
@@ -61,8 +62,42 @@ def test_the_forecast_follows_the_line() -> None:
     full = forecast(looks)
     assert full is not None
     assert abs((full - (NOW + timedelta(hours=10))).total_seconds()) < 5
+    assert rate(looks) == pytest.approx(24e9)
+    assert rate(looks[:2]) is None
     assert forecast([(at, 10**10) for at, _ in looks]) is None
     assert forecast(looks[:2]) is None
+
+
+class Told:
+    """As much of a room as the watch of the disk asks."""
+
+    def __init__(self, home: Path, budget: int = 0, reserve: int = 0) -> None:
+        self.home = self.folder = home
+        self.policy, self.wiring, self.events = Policy(budget=budget, reserve=reserve), self, list[str]()
+
+    def sizes(self) -> dict[str, int]:
+        return {"shop": 3 << 30}
+
+    def tell(self, kind: str, text: str) -> None:
+        self.events.append(f"{kind}: {text}")
+
+
+def test_what_the_disk_is_told_about_is_told_once(tmp_path: Path) -> None:
+    """Also across a restart of the control plane; the looks for the forecast are kept too."""
+    told, watch = Told(tmp_path, budget=1 << 30), Watch()
+    for _ in range(3):
+        watch.look(told)  # type: ignore[arg-type]
+    assert [event.split(":")[0] for event in told.events] == ["disk.budget"]
+    assert "3.0 GiB of a budget of 1.0 GiB" in told.events[0]
+    again = Watch()
+    again.look(told)  # type: ignore[arg-type]
+    assert (len(told.events), len(again.history)) == (1, 2)
+    low = Told(tmp_path, reserve=1 << 60)
+    found = Watch().look(low)  # type: ignore[arg-type]
+    assert found.low
+    assert [event.split(":")[0] for event in low.events] == ["disk.low"]
+    with pytest.raises(DiskLow):
+        refuse(low, "shop", "")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
