@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from pydantic import AwareDatetime, Field
 from homeport.api.auth import Admin, Deployer, Reader
 from homeport.api.backing import Targets, quiet
 from homeport.backups.errors import BackupMissing
+from homeport.backups.forgetting import Subject, gone
 from homeport.backups.forks import Forked, fork
 from homeport.backups.guard import DiskReport
 from homeport.backups.keeper import Due, Keeper
@@ -43,6 +45,8 @@ class BackupView(Frozen):
     """Whether a restore of it was tried and compared well. It is not called good before."""
     proven_at: datetime | None = None
     proof: Proof | None = None
+    ends: datetime | None = None
+    """Of what is there no more: when it is removed."""
 
 
 class BackupBody(Frozen):
@@ -84,6 +88,7 @@ class PolicyBody(Frozen):
     keep_last: int | None = Field(default=None, ge=1, le=1000)
     keep_daily: int | None = Field(default=None, ge=0, le=3650)
     keep_weekly: int | None = Field(default=None, ge=0, le=520)
+    keep_gone_seconds: int | None = Field(default=None, ge=0, le=10 * 366 * 86_400)
     budget: int | None = Field(default=None, ge=0)
     reserve: int | None = Field(default=None, ge=0)
     recipients: tuple[Annotated[str, Field(max_length=200)], ...] | None = Field(default=None, max_length=16)
@@ -116,7 +121,8 @@ def _backups(app: FastAPI, keeper: Keeper) -> None:
         _key: Reader, project: str = "", environment: str = "", name: str = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 200
     ) -> list[BackupView]:
         """Backups, newest first."""
-        return [view(row) for row in keeper.room.store.backups.list(project, environment, name, limit=limit)]
+        ends = gone(keeper.room)
+        return [view(row, ends) for row in keeper.room.store.backups.list(project, environment, name, limit=limit)]
 
     @app.post("/api/v1/backups", tags=["backups"], status_code=201)
     def back_up(body: BackupBody, _key: Deployer) -> list[BackupView]:
@@ -132,8 +138,8 @@ def _backups(app: FastAPI, keeper: Keeper) -> None:
 
     @app.get("/api/v1/backup-schedule", tags=["backups"])
     def schedule(_key: Reader) -> list[Due]:
-        """What is backed up, when it was last and when it is next."""
-        return keeper.schedule()
+        """What is backed up, when it was last and when it is next; then what is gone, and when its backups end."""
+        return [*keeper.schedule(), *keeper.gone()]
 
     @app.get("/api/v1/disk", tags=["backups"])
     def disk(_key: Reader) -> DiskReport:
@@ -153,7 +159,7 @@ def _settings(app: FastAPI, control: ControlPlane, keeper: Keeper) -> None:
     def set_policy(body: PolicyBody, _key: Admin) -> Policy:
         """Change the policy."""
         given: dict[str, Any] = body.model_dump(exclude_none=True)
-        for name in ("every", "prove_every"):
+        for name in ("every", "prove_every", "keep_gone"):
             if (seconds := given.pop(f"{name}_seconds", None)) is not None:
                 given[name] = timedelta(seconds=seconds)
         where, seconds = given.pop("rpo_for", ""), given.pop("rpo_seconds", None)
@@ -233,7 +239,7 @@ def databases(keeper: Keeper, project: str, environment: str) -> list[str]:
     return found
 
 
-def view(row: BackupRow) -> BackupView:
+def view(row: BackupRow, ends: Mapping[str, datetime] | None = None) -> BackupView:
     return BackupView(
         id=row.id,
         kind=row.kind,
@@ -246,4 +252,5 @@ def view(row: BackupRow) -> BackupView:
         good=row.proven_at is not None,
         proven_at=row.proven_at,
         proof=Proof.model_validate(row.proof) if row.proof else None,
+        ends=(ends or {}).get(Subject(kind=row.kind, project=row.project, environment=row.environment, name=row.name).key),
     )

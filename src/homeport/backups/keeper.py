@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import psycopg
 
-from homeport.backups import drills, settling, standing, taking, wal
+from homeport.backups import drills, forgetting, settling, standing, taking, wal
 from homeport.backups.errors import BackupMissing
 from homeport.backups.guard import DiskReport, Watch, report
 from homeport.backups.kinds import COPIERS, copier_of
@@ -26,7 +25,6 @@ from homeport.backups.room import Policy, Room
 from homeport.backups.streaming import Streams
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnId
-from homeport.drivers.files import remove_tree
 from homeport.drivers.storage.base import StorageFailed, Target
 from homeport.model.base import Frozen
 from homeport.model.errors import HomeportError
@@ -58,6 +56,8 @@ class Due(Frozen):
     proven: datetime | None = None
     next: datetime | None = None
     problem: str = ""
+    ends: datetime | None = None
+    """Of what is there no more: when its last backups are removed."""
     rpo: float | None = None
     """Seconds of changes that may be lost with the machine; None where only whole copies come back."""
     behind: float | None = None
@@ -206,7 +206,8 @@ class Keeper:
         """Everything that is backed up, with its last and next time."""
         every, now = self.room.policy.every, datetime.now(UTC)
         found = []
-        for kind, project, environment, name in self._subjects():
+        for subject in forgetting.subjects(self.room):
+            kind, project, environment, name = subject.kind, subject.project, subject.environment, subject.name
             rows = self.room.store.backups.list(project, environment, name, kind=kind, limit=100)
             rows = [row for row in rows if row.project == project]
             last = rows[0].taken_at if rows else None
@@ -238,19 +239,6 @@ class Keeper:
         recent = self.room.store.events.list(limit=200)
         return any(event.kind in CHANGES and event.at > last for event in recent) or not taking.published(self.room)
 
-    def _subjects(self) -> list[tuple[str, str, str, str]]:
-        kinds = {row.key: str(row.value.get("engine")) for row in self.room.store.ledger.list("addon")}
-        found = [
-            (kinds[id.slug], id.project, id.environment, id.name)
-            for id in self.room.addons()
-            if kinds[id.slug] in COPIERS and copier_of(kinds[id.slug]).here(self.room, id)
-        ]
-        owners = sorted({row.owner for row in self.room.store.ledger.list("volume")})
-        found += [(DISKS, *owner.split("/")[:2], "disks") for owner in owners]  # type: ignore[misc]
-        if self.room.store.environments.all():
-            found.append((PLATFORM, "", "", "platform"))
-        return found
-
     def now(self, project: str = "", environment: str = "", name: str = "") -> list[Manifest]:
         """Back up now: everything, one environment, or one of its add-ons, `disks` or `platform`.
 
@@ -277,7 +265,8 @@ class Keeper:
         """The newest backup of each thing, when none of that thing was proven for the policy's time."""
         found = []
         limit = datetime.now(UTC) - self.room.policy.prove_every
-        for kind, project, environment, name in self._subjects():
+        for subject in forgetting.subjects(self.room):
+            kind, project, environment, name = subject.kind, subject.project, subject.environment, subject.name
             rows = self.room.store.backups.list(project, environment, name, kind=kind, limit=20)
             if rows and rows[0].proof is None and all(row.proven_at is None or row.proven_at < limit for row in rows):
                 found.append(rows[0])
@@ -325,60 +314,19 @@ class Keeper:
     # --- forgetting -------------------------------------------------------------------------------------------
 
     def forget(self) -> list[str]:
-        """Remove backups that the policy does not keep, then WAL that no kept one needs; ids of those removed."""
-        removed: list[str] = []
-        groups: dict[tuple[str, str, str, str], list[BackupRow]] = {}
-        for row in self.room.store.backups.list(limit=100_000):
-            groups.setdefault((row.kind, row.project, row.environment, row.name), []).append(row)
-        repositories = self.room.repositories()
-        with self.room.busy:
-            for rows in groups.values():
-                kept = keep(rows, self.room.policy)
-                for row in rows:
-                    if row.id not in kept:
-                        self._forget_one(row, repositories)
-                        removed.append(row.id)
-            self._prune_shared(repositories)
-            standing.prune(self.room)
+        """Remove backups that the policy does not keep, then what no kept one needs; ids of those removed."""
+        removed = forgetting.forget(self.room)
+        standing.prune(self.room)
         return removed
 
-    def _forget_one(self, row: BackupRow, repositories: Sequence[Any]) -> None:
-        manifest = Manifest.model_validate_json(row.body)
-        for repository in repositories:
-            try:
-                repository.remove(manifest)
-            except StorageFailed as error:
-                log.warning("backup %s stays on %s: %s", row.id, repository.name, error.why)
-                return
-        remove_tree(self.room.made("staging") / row.id)
-        self.room.store.backups.remove(row.id)
-
-    def _prune_shared(self, repositories: Sequence[Any]) -> None:
-        needed: dict[str, str] = {}
-        for manifest in self.room.manifests(kind="postgres"):
-            first = manifest.ref.metadata.get("start_segment", "") if manifest.ref else ""
-            if manifest.era and first:
-                needed[manifest.era] = min(needed.get(manifest.era, first), first)
-        wal.prune(repositories, needed)
-        blobs = {part.key for manifest in self.room.manifests(kind="platform") for part in manifest.parts if part.key.startswith("blobs/")}
-        for repository in repositories:
-            for key in repository.storage.list("blobs"):
-                if key not in blobs and blobs:
-                    repository.storage.remove(key)
-
-
-def keep(rows: Sequence[BackupRow], policy: Policy) -> set[str]:
-    """Ids of the backups of one thing (newest first) that a policy keeps. The newest proven one is always kept."""
-    kept = {row.id for row in rows[: policy.keep_last]}
-    kept |= {row.id for row in rows if row.proven_at is not None and row is next(r for r in rows if r.proven_at is not None)}
-    for count, period in ((policy.keep_daily, "%Y-%j"), (policy.keep_weekly, "%G-%V")):
-        seen: set[str] = set()
-        for row in rows:
-            name = row.taken_at.strftime(period)
-            if name not in seen and len(seen) < count:
-                seen.add(name)
-                kept.add(row.id)
-    return kept
+    def gone(self) -> list[Due]:
+        """What is there no more and has backups still, with the moment at which they end."""
+        ends = forgetting.gone(self.room)
+        return [
+            Due(kind=s.kind, project=s.project, environment=s.environment, name=s.name, last=rows[0].taken_at, ends=ends[s.key])
+            for s, rows in forgetting.groups(self.room).items()
+            if s.key in ends
+        ]
 
 
 def _means(due: Due, project: str, environment: str, name: str) -> bool:

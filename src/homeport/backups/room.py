@@ -54,6 +54,8 @@ class Policy(Frozen):
     """Days of which the newest backup is kept."""
     keep_weekly: int = Field(default=4, ge=0, le=520)
     """Weeks of which the newest backup is kept."""
+    keep_gone: timedelta = timedelta(days=30)
+    """Time for which backups of what was destroyed are kept."""
     budget: int = Field(default=0, ge=0)
     """Bytes that the data of one project may take on the disk; 0: no budget."""
     reserve: int = Field(default=1 << 30, ge=0)

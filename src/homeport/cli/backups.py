@@ -85,6 +85,7 @@ def schedule(
     last: Annotated[int | None, typer.Option("--keep-last", min=1, help="Newest backups that are always kept.")] = None,
     daily: Annotated[int | None, typer.Option("--keep-daily", min=0, help="Days of which one is kept.")] = None,
     weekly: Annotated[int | None, typer.Option("--keep-weekly", min=0, help="Weeks of which one is kept.")] = None,
+    gone: Annotated[str, typer.Option("--keep-gone", help="How long backups of what was destroyed are kept: 30d.")] = "",
     budget: Annotated[str, typer.Option("--budget", help="Bytes a project's data may take before more is refused: 10GB; 0 for none.")] = "",
     reserve: Annotated[str, typer.Option("--reserve", help="Bytes of the disk that backups leave free.")] = "",
     recipient: Annotated[list[str] | None, typer.Option("--recipient", help="age recipient that can open every backup as well.")] = None,
@@ -99,6 +100,7 @@ def schedule(
         changed: dict[str, Any] = {
             "every_seconds": int(parse_duration(every).total_seconds()) if every else None,
             "prove_every_seconds": int(parse_duration(prove).total_seconds()) if prove else None,
+            "keep_gone_seconds": int(parse_duration(gone).total_seconds()) if gone else None,
             "keep_last": last,
             "keep_daily": daily,
             "keep_weekly": weekly,
@@ -115,7 +117,7 @@ def schedule(
     found = client.get("/api/v1/backup-schedule")
     if json:
         return show.as_json({"policy": policy, "schedule": found})
-    rows = [(_subject(r), show.ago(r["last"]), show.ago(r["proven"]), _when(r["next"]), _loss(r), r["problem"]) for r in found]
+    rows = [(_subject(r), show.ago(r["last"]), show.ago(r["proven"]), _when(r["next"]), _loss(r), _ends(r) or r["problem"]) for r in found]
     return show.table(("WHAT", "LAST", "PROVEN", "NEXT", "MAY LOSE", ""), rows)
 
 
@@ -310,9 +312,14 @@ def _size(size: int) -> str:
 
 
 def _state(row: dict[str, Any]) -> str:
+    end = f"; {_ends(row)}" if row["ends"] else ""
     if row["good"]:
-        return f"good (proven {show.ago(row['proven_at'])})"
-    return f"not proven: {row['proof']['problem']}" if row["proof"] else "not proven yet"
+        return f"good (proven {show.ago(row['proven_at'])}){end}"
+    return f"not proven: {row['proof']['problem']}{end}" if row["proof"] else f"not proven yet{end}"
+
+
+def _ends(row: dict[str, Any]) -> str:
+    return f"gone: kept until {datetime.fromisoformat(row['ends']).astimezone():%Y-%m-%d}" if row["ends"] else ""
 
 
 def _when(text: str | None) -> str:

@@ -10,6 +10,7 @@ KINDS: dict[str, str] = {
     "addon.unwell": "An external add-on stopped answering.",
     "addon.upgraded": "An add-on was moved to another version.",
     "addon.well": "An external add-on answers again.",
+    "backup.ended": "The backups of something that was destroyed long enough ago were removed.",
     "backup.failed": "A backup could not be taken; it is tried again.",
     "backup.not-proven": "A drill restored a backup and it was not what had been backed up, or could not be restored.",
     "backup.proven": "A drill restored a backup into a scratch instance and found it equal; `data` has the seconds and what was compared.",

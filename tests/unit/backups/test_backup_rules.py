@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.backups import disks
+from homeport.backups.forgetting import keep
 from homeport.backups.guard import Watch, forecast, rate, refuse
-from homeport.backups.keeper import keep
 from homeport.backups.masking import problems
 from homeport.backups.room import Policy
 from homeport.backups.taking import portions, tree

@@ -139,3 +139,30 @@ def test_what_the_policy_does_not_keep_goes_with_its_wal(house: House) -> None:
     due = next(due for due in keeper.schedule() if due.name == "short")
     assert due.next is not None
     assert due.next <= datetime.now(UTC), "a restored database needs a copy that its new log continues"
+
+
+def test_backups_of_what_was_destroyed_have_an_end(house: House) -> None:
+    """They are kept for the policy's time and say until when; then they go with their log. What comes back before keeps them."""
+    place = house.add("doomed")
+    keeper = Keeper(house.room)
+    manifest = take_addon(house.room, place.id)
+    house.store.ledger.release("addon", place.id.slug)
+    assert keeper.forget() == []
+    (due,) = keeper.gone()
+    assert (due.name, due.next) == ("doomed", None)
+    assert due.ends is not None
+    assert timedelta(days=29) < due.ends - datetime.now(UTC) <= timedelta(days=30)
+    assert "doomed" not in {due.name for due in keeper.schedule()}
+    house.store.ledger.claim("addon", place.id.slug, "shop/production", addon="doomed", engine="postgres")
+    assert keeper.forget() == []
+    assert keeper.gone() == []
+    house.store.ledger.release("addon", place.id.slug)
+    house.store.backups.set_policy(Policy(keep_gone=timedelta(0)).model_dump(mode="json"))
+    repository = house.room.repositories()[0]
+    assert repository.storage.list(f"wal/{manifest.era}")
+    assert keeper.forget() == [manifest.id]
+    house.store.backups.set_policy({})
+    assert not repository.storage.list(f"wal/{manifest.era}")
+    assert not repository.storage.list(f"backups/{manifest.id}")
+    assert keeper.gone() == []
+    assert "backup.ended" in {kind for kind, _ in house.wired.events}
