@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ def serve(settings: Settings, *, out: TextIO) -> None:
     Raises AlreadyServing, PortTaken, StoreUnavailable, VaultKeyMissing.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold opened values
     with only_one(settings.home):
         (settings.home / STOPPED).unlink(missing_ok=True)
         platform = open_home(settings)

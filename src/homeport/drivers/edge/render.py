@@ -122,6 +122,8 @@ def _http(table: RouteTable, generation: int, token: str, drawing: Drawing) -> l
         media_types(),
         line("log_format", "homeport", "escape=json", _LOG),
         line("access_log", "edge/log/access.jsonl", "homeport", "buffer=32k", "flush=1s"),
+        # What goes wrong with one request is told with its query string, which may hold a secret; its status is in the access log.
+        line("error_log", "edge/log/error.log", "alert"),
         *_proxy(drawing),
         block("geo", ["$homeport_dollar"], [line("default", "$")]),
         *page_texts(),
