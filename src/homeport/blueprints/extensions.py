@@ -1,4 +1,5 @@
-"""Which PostgreSQL extensions a project's own migrations make: they decide which engine can serve its database."""
+"""What a project's source says of its PostgreSQL databases elsewhere than at them: extensions that its migrations make, which decide the
+engine that can serve, and addresses of a pool that its variables ask for."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 
 from homeport.blueprints.source import SourceTree
 from homeport.model.addon import AddOn, Postgres
+from homeport.model.env import FromAddOn, Template
 from homeport.model.spec import Spec
 
 MAX_FOLDERS = 2_000
@@ -64,15 +66,25 @@ def extensions_of(path: str, text: str) -> list[str]:
 
 
 def with_made_extensions(spec: Spec, tree: SourceTree) -> Spec:
-    """The spec with what migrations make noted at its PostgreSQL databases."""
+    """The spec with what migrations make noted at its PostgreSQL databases, and with the pools that variables refer to."""
     if not any(isinstance(addon, Postgres) for addon in spec.addons.values()):
         return spec
-    names = tuple(sorted(made_extensions(tree)))
+    names, pooled = tuple(sorted(made_extensions(tree))), _pooled(spec)
     addons: dict[str, AddOn] = {
-        name: addon.model_copy(update={"extensions_made": names}) if isinstance(addon, Postgres) else addon
+        name: addon.model_copy(update={"extensions_made": names, "pooling": addon.pooling or name in pooled})
+        if isinstance(addon, Postgres)
+        else addon
         for name, addon in spec.addons.items()
     }
     return spec.model_copy(update={"addons": addons})
+
+
+def _pooled(spec: Spec) -> set[str]:
+    """Add-ons whose pool some variable asks for, as Render's `connectionPoolString` does."""
+    environments = [holder.env for holder in (*spec.services.values(), *spec.env_groups.values())]
+    values = [value for env in environments for value in env.values()]
+    parts = [part for value in values for part in (value.parts if isinstance(value, Template) else (value,))]
+    return {part.addon for part in parts if isinstance(part, FromAddOn) and part.property == "pooled-url"}
 
 
 def _migrations(tree: SourceTree) -> Iterator[str]:

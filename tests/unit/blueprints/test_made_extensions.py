@@ -6,7 +6,9 @@ import pytest
 
 from homeport.blueprints.extensions import extensions_of, made_extensions, with_made_extensions
 from homeport.blueprints.source import MemoryTree
-from homeport.model.addon import Postgres, Redis
+from homeport.model.addon import Pooling, Postgres, Redis
+from homeport.model.env import FromAddOn
+from homeport.model.service import WebService
 from homeport.model.spec import Spec
 
 
@@ -48,3 +50,12 @@ def test_databases_of_the_project_are_told() -> None:
     assert spec.addons["db"] == Postgres(extensions_made=("citext",))
     assert spec.addons["cache"] == Redis()
     assert with_made_extensions(Spec(name="shop"), tree) == Spec(name="shop")
+
+
+def test_an_address_of_a_pool_asks_for_one() -> None:
+    """A variable that wants a database's pool, as Render's `connectionPoolString` does, gives it one; how it pools stays as written."""
+    env = {"DATABASE_URL": FromAddOn(addon="db", property="pooled-url"), "OTHER": FromAddOn(addon="log", property="url")}
+    addons = {"db": Postgres(), "log": Postgres(), "own": Postgres(pooling=Pooling(size=3))}
+    spec = Spec(name="shop", addons=addons, services={"web": WebService(env=env)})
+    found = with_made_extensions(spec, MemoryTree({})).addons
+    assert [getattr(found[name], "pooling", None) for name in addons] == [True, False, Pooling(size=3)]
