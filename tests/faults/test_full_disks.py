@@ -115,3 +115,26 @@ def test_a_restart_of_the_control_plane_on_a_full_disk(small: Path, home: Home, 
         home.serve()
     assert (visits.tally.failed, visits.tally.errors) == (0, {})
     assert home.json("status", "-p", app.name)["release"]
+
+
+def test_secrets_on_a_full_disk(small: Path, home: Home, app: BenchApp) -> None:
+    """What cannot be written down is not shown, set, exported or restored; the answer says so, and afterwards the log is whole."""
+    home.cli("env", "set", "KEPT=canary-value", "-p", "bench")
+    verbs = (["get", "KEPT"], ["set", "KEPT=other"], ["export"], ["unset", "KEPT"], ["version", "KEPT@1", "disable", "--yes"])
+    outcomes: list[str] = []
+    shown = 0
+    with only(small, 0):
+        for verb in verbs * 3:
+            done = home.run("env", *verb, "-p", "bench")
+            outcomes.append(told(done, home))
+            shown += done.returncode == 0 and verb[0] == "get"
+            assert done.returncode == 0 or "canary" not in done.stdout
+    assert set(outcomes) <= {"live", "audit-unavailable", "disk-full", "not-found"} and "audit-unavailable" in outcomes, outcomes
+    report = home.json("audit", "verify")
+    assert report["ok"], report
+    rows = home.json("audit", "--subject", "bench/production/KEPT")
+    assert sum(row["action"] == "reveal" for row in rows) >= shown, "a value was shown without its row"
+    for version in home.json("env", "history", "KEPT", "-p", "bench"):
+        assert any(row["subject"].endswith(f"@{version['version']}") for row in rows), "a version without its row"
+    home.cli("env", "set", "KEPT=canary-value", "-p", "bench")
+    assert home.json("env", "get", "KEPT", "-p", "bench")["value"] == "canary-value"
