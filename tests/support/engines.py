@@ -24,6 +24,7 @@ class PaperEngine:
         self.running: set[str] = set()
         self.passwords: dict[tuple[str, str], list[str]] = {}
         self.retired: list[str] = []
+        self.closed: list[str] = []
         self.listeners: list[Callable[[AddOnId], None]] = []
 
     def check(self, definition: AddOn) -> Sequence[str]:
@@ -61,6 +62,10 @@ class PaperEngine:
     def retire_old(self, id: AddOnId, consumer: str) -> None:
         self.passwords[id.slug, consumer] = self.passwords[id.slug, consumer][-1:]
         self.retired.append(consumer)
+
+    def close_pool(self, id: AddOnId) -> bool:
+        self.closed.append(id.slug)
+        return True
 
     def inspect(self, id: AddOnId) -> Inspection:
         return Inspection(running=id.slug in self.running, version="1", size=4096, memory=1024, connections=2)

@@ -7,6 +7,7 @@ written beside each add-on's data, and which old passwords are left is in the le
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -141,6 +142,7 @@ class AddOnKeeper:
 
     def _close_pools(self) -> None:
         """Take down the pools that the live release does not ask for, once no instance of another release is left."""
+        pools = [driver for driver in self.book.drivers.values() if isinstance(driver, HasPool)]
         for row in self.platform.store.environments.all():
             release = self.platform.live_release(row.project, row.environment) if row.live is not None else None
             if release is None:
@@ -149,11 +151,9 @@ class AddOnKeeper:
             seen = self.platform.store.instances.list(row.project, row.environment) if unpooled else []
             if any(instance.number != release.number for instance in seen):
                 continue
-            for name in unpooled:
-                driver = self.book.drivers.get("postgres")
-                if isinstance(driver, HasPool):
-                    with contextlib.suppress(InterruptedError):
-                        driver.close_pool(AddOnId(project=row.project, environment=row.environment, name=name))
+            for driver, name in itertools.product(pools, unpooled):
+                with contextlib.suppress(InterruptedError):
+                    driver.close_pool(AddOnId(project=row.project, environment=row.environment, name=name))
 
     # --- external add-ons -------------------------------------------------------------------------------------
 

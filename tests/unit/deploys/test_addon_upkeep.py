@@ -294,3 +294,21 @@ def test_an_address_that_is_secret_reaches_the_service_that_refers_to_it(door: D
     assert "GRAPH_URL" not in env
     assert door.platform.addons.url(release, "graph") == env["WHOLE"]
     assert door.ask("POST", PATH, {"name": "graph"}).body["port"] == 7777
+
+
+def test_a_pool_closes_once_nothing_that_uses_it_is_left(door: Door) -> None:
+    """Not while the live release asks for it, and not while an instance of another release is there."""
+    keeper = AddOnKeeper(door.platform)
+    up(door, {**SPEC, "addons": {"db": {"kind": "postgres", "pooling": True}}})
+    looked(keeper)
+    assert engine(door).closed == []
+    up(door)
+    live = door.platform.live_release("shop", "production")
+    assert live is not None
+    instance = InstanceRow("old", "shop", "production", "web", live.number - 1, 0, "warm", "127.0.0.1", 1, "healthy", 0, 0, "", None, None)
+    door.platform.store.instances.add([instance])
+    looked(keeper)
+    assert engine(door).closed == []
+    door.platform.store.instances.remove(["old"])
+    looked(keeper)
+    assert engine(door).closed == [ID.slug]
