@@ -4,7 +4,8 @@
 
 One hundred reads a second are asked for at fixed moments (an open loop: a slow read does not make the next one later), half of them with a
 look that is audited, while the vault key is changed again and again and the data key every two seconds. A read that fails, or gives another
-value than was set, counts as failed. `rekey_ms` is one change of the vault key; `audited_look_ms` includes two durable writes.
+value than was set, counts as failed. `open_all_ms` is what a deploy waits for to open all values for an instance.
+`rekey_ms` is one change of the vault key; `audited_look_ms` includes two durable writes.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.machine import facts, percentile
 from homeport.deploys.audit import AuditLog, Caller
+from homeport.deploys.masking import Masker
 from homeport.deploys.secrets import SecretBook
 from homeport.deploys.vault import VaultCare
 from homeport.drivers.vault.seal import Sealer
+from homeport.model.release import PinnedSecret
 from homeport.store import Store
 
 RATE = 100
@@ -39,14 +43,37 @@ def main() -> None:
         home = Path(name)
         store = Store.open(home)
         book = SecretBook(store, Sealer(home), AuditLog(store.audit, home))
-        for number in range(given.values):
-            book.set(*WHERE, f"K{number}", f"value {number}", by="bench")
-        result = {"benchmark": "vault", "machine": facts(), "values": given.values, **run(book, given.seconds, given.values)}
+        book.set_all(*WHERE, {f"K{number}": f"value {number}" for number in range(given.values)}, by="bench")
+        many = at_once(book, given.values)
+        result = {"benchmark": "vault", "machine": facts(), "values": given.values, **run(book, given.seconds, given.values), **many}
         report = book.audit.verify()
         result["audit"] = {"rows": report.rows, "whole": report.ok}
         store.close()
     json.dump(result, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def at_once(book: SecretBook, values: int) -> dict[str, float]:
+    """What a deploy does with all values: pin them, open them for an instance, mask a line of its log; and set them all."""
+    pins = [PinnedSecret(name=f"K{number}", version=1) for number in range(values)]
+
+    def milliseconds(work: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        work()
+        return round((time.perf_counter() - began) * 1000, 3)
+
+    def opened() -> list[str]:
+        reader = book.opener(*WHERE, pins)
+        return [reader(pin) for pin in pins]
+
+    mask = Masker(opened())
+    line = "2026-11-21 02:19:10 INFO app request GET /api/v1/things?x=1 200 in 12 ms user=42"
+    fresh = {f"N{number}": f"value {number}" for number in range(values)}
+    return {
+        "open_all_ms": percentile([milliseconds(opened) for _ in range(20)], 50),
+        "mask_1000_lines_ms": percentile([milliseconds(lambda: [mask(line) for _ in range(1000)]) for _ in range(5)], 50),
+        "set_all_ms": milliseconds(lambda: book.set_all(*WHERE, fresh, by="bench")),
+    }
 
 
 def run(book: SecretBook, seconds: float, values: int) -> dict[str, object]:
