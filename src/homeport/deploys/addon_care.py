@@ -165,8 +165,12 @@ class AddOnCare:
         id, definition, driver = self._own(release, name)
         if definition.kind == "temporal":
             raise _refused(f"{name} is a Temporal server, which knows no passwords.", "Nothing needs to be done.")
-        if getattr(definition, "password", None) is not None and isinstance(definition.password, PlainValue):  # type: ignore[union-attr]
+        fixed = self.book.fixed_password(release, name)
+        if fixed == "the project's file":
             raise _refused(f"The password of {name} is written in the project's file.", "Change it there and deploy, or take it out of it.")
+        if fixed:
+            fix = f"Set it anew with `homeport env set {fixed}`, which asks for it, and deploy."
+            raise _refused(f"The password of {name} is what the project's file calls {fixed}.", fix)
         self.book.current(release, name)
         consumers = ("", *consumers_of(release, name))
         for consumer in consumers:

@@ -11,7 +11,6 @@ from pathlib import Path
 from homeport.deploys import external
 from homeport.deploys.secrets import SecretBook
 from homeport.deploys.seeds import seeds_of
-from homeport.deploys.seeds import seeds_of
 from homeport.deploys.vendor import storage
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Credentials, Provisioned
 from homeport.model.addon import AddOn, External, Temporal
@@ -22,6 +21,8 @@ from homeport.model.spec import Spec
 from homeport.store import Store
 
 TEMPORAL_PORT = 7233
+NAMED = {"password": "PASSWORD", "root_password": "ROOT_PASSWORD", "tls_certificate": "TLS_CERT", "tls_key": "TLS_KEY"}
+"""Fields of definitions that may be named by a variable, with the end of the name they have without one."""
 PASSWORD = GeneratedValue(format="alphanumeric", bytes=32)
 
 
@@ -74,7 +75,7 @@ class AddOnBook:
     def _provision(self, release: Release, name: str, definition: AddOn) -> Provisioned:
         id = AddOnId(project=release.project, environment=release.environment, name=name)
         consumers = consumers_of(release, name)
-        definition = self._opened(id, definition)
+        definition = self._opened(release, id, definition)
         passwords = {consumer: self._password(id, consumer, definition) for consumer in ("", *consumers)}
         with self._lock:
             provisioned = self.drivers[definition.kind].provision(
@@ -91,18 +92,43 @@ class AddOnBook:
             self._provisioned[id.slug] = provisioned
         return provisioned
 
-    def _opened(self, id: AddOnId, definition: AddOn) -> AddOn:
-        """The definition with its client certificate and key in the clear: those that are secret lie in the vault as `NAME_TLS_CERT`."""
-        if not isinstance(definition, Temporal):
-            return definition
+    def _opened(self, release: Release, id: AddOnId, definition: AddOn) -> AddOn:
+        """The definition with what its file names by a variable in the clear: passwords, and the client certificate with its key.
+
+        Those that have no name of their own lie in the vault as `NAME_PASSWORD`, `NAME_TLS_CERT`, …
+        """
         found: dict[str, EnvValue | None] = {}
-        for field, suffix in (("tls_certificate", "TLS_CERT"), ("tls_key", "TLS_KEY")):
-            value: EnvValue | None = getattr(definition, field)
+        for field, suffix in NAMED.items():
+            value: EnvValue | None = getattr(definition, field, None)
             if value is not None and not isinstance(value, PlainValue):
-                entry = getattr(value, "name", "") or f"{external.prefix(id.name)}_{suffix}"
-                opened = self.secrets.reveal(id.project, id.environment, entry)
-                found[field] = PlainValue(value=opened) if opened else None
-        return definition.model_copy(update=found)
+                said = self._said(release, value, f"{external.prefix(id.name)}_{suffix}")
+                if said or field.startswith("tls"):
+                    found[field] = PlainValue(value=said) if said else None
+        return definition.model_copy(update=found) if found else definition
+
+    def _said(self, release: Release, value: EnvValue, entry: str) -> str:
+        """What a variable of the file says: as a service of the release has it, else as it is set now, else its default; else nothing."""
+        where = (release.project, release.environment)
+        if isinstance(value, GeneratedValue):
+            entry = value.scope or entry
+            self.secrets.generate(*where, entry, value)
+        entry = getattr(value, "name", "") or entry
+        for service, mine in release.secrets.items():
+            pinned = mine.get(entry) or mine.get(f"{service}/{entry}")
+            if pinned is not None:
+                return self.secrets.open(*where, pinned)
+        return self.secrets.reveal(*where, entry) or getattr(value, "default", None) or ""
+
+    def fixed_password(self, release: Release, name: str) -> str:
+        """Where an add-on's password is fixed: `the project's file`, or the name of a variable; empty when Homeport makes it."""
+        definition = release.spec.addons[name]
+        value: EnvValue | None = getattr(definition, "password", None)
+        if value is None:
+            return ""
+        if isinstance(value, PlainValue):
+            return "the project's file" if value.value else ""
+        entry = f"{external.prefix(name)}_PASSWORD"
+        return (getattr(value, "name", "") or entry) if self._said(release, value, entry) else ""
 
     def _password(self, id: AddOnId, consumer: str, definition: AddOn) -> str:
         given: EnvValue | None = getattr(definition, "password", None)
