@@ -214,6 +214,7 @@ class Repository:
 
     def _put(self, key: str, data: bytes) -> None:
         file = self.scratch / f"{key.replace('/', '-')}.out"
+        file.unlink(missing_ok=True)  # of a crash: it may be an object by now
         file.write_bytes(data)
         try:
             self.storage.put(key, file)

@@ -51,7 +51,10 @@ class Storage(Protocol):
     name: str
 
     def put(self, key: str, source: Path) -> None:
-        """Keep a file's content under a key: whole and durable when this returns, or not at all. Raises StorageFailed."""
+        """Keep a file's content under a key: whole and durable when this returns, or not at all. Raises StorageFailed.
+
+        The file may be the object from now on: it is only to be removed, not written to.
+        """
 
     def fetch(self, key: str, target: Path) -> None:
         """Write an object's content to a new file, which is only to be read and removed. Raises ObjectMissing, StorageFailed."""

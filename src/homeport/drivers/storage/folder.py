@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from homeport.drivers.files import link_or_copy, sync_folder
 from homeport.drivers.storage.base import ObjectMissing, Storage, StorageFailed, check_key
 
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.EOPNOTSUPP, errno.EROFS}
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -29,12 +30,10 @@ class FolderStorage:
         part = target.with_name(f".{target.name}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with source.open("rb") as src, part.open("wb") as dst:
-                os.fchmod(dst.fileno(), 0o600)
-                shutil.copyfileobj(src, dst, 1 << 20)
-                dst.flush()
-                os.fsync(dst.fileno())
+            part.unlink(missing_ok=True)
+            _take(source, part)
             part.replace(target)
+            part.unlink(missing_ok=True)  # it stays when it is the target already (rename(2))
             sync_folder(target.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -73,6 +72,28 @@ class FolderStorage:
     def _failed(self, error: OSError) -> StorageFailed:
         why = "it has no room left." if error.errno in _NO_ROOM else f"{error.filename or self.folder}: {error.strerror}."
         return StorageFailed(target=self.name, why=why)
+
+
+def _take(source: Path, part: Path) -> None:
+    """Make `part` the content of `source`, synced: the same file where both lie on one disk, since nobody writes to it again.
+
+    One that is an object of another target already is copied: two targets hold two.
+    """
+    with source.open("rb") as src:
+        if os.fstat(src.fileno()).st_nlink == 1:
+            try:
+                os.fchmod(src.fileno(), 0o600)
+                os.fsync(src.fileno())
+                os.link(source, part)
+                return
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+        with part.open("xb") as dst:
+            os.fchmod(dst.fileno(), 0o600)
+            shutil.copyfileobj(src, dst, 1 << 20)
+            dst.flush()
+            os.fsync(dst.fileno())
 
 
 if TYPE_CHECKING:

@@ -84,6 +84,7 @@ def _pack(write: Callable[[BinaryIO], None], target: Path, key: BackupKey) -> Pa
         except BaseException as error:  # noqa: BLE001 (raised again by the caller's thread)
             failures.append(error)
 
+    target.unlink(missing_ok=True)  # one that a crash left may be an object by now
     feeder = threading.Thread(target=feed, name="pack", daemon=True)
     with os.fdopen(reader, "rb", BLOCK) as plain, target.open("wb") as file:
         os.fchmod(file.fileno(), 0o600)
