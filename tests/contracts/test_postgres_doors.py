@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -240,3 +241,17 @@ def test_only_allowed_networks_get_in_and_only_with_tls(yard: Yard) -> None:
     assert yard.provision(ip_allow_list=(IpRule(source="10.0.0.0/8"),)).gate == port
     assert not yard.provision(ip_allow_list=()).gate
     assert not (found.folder / "gate").exists()
+
+
+def test_a_gate_that_cannot_open_holds_nothing_up(yard: Yard) -> None:
+    """When a stranger has the port, the database serves this machine, nobody is told of a restart, and the gate opens once it can."""
+    found = yard.provision(ip_allow_list=(IpRule(source="10.0.0.0/8"),))
+    yard.driver.stop(yard.id)
+    with socket.create_server(("0.0.0.0", found.gate)):
+        yard.driver.start(yard.id)
+        with connect(found.credentials["web"]) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert yard.driver.ensure() == []
+    assert yard.driver.ensure() == [yard.id]
+    assert yard.processes("gate")
+    yard.provision()

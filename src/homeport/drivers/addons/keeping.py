@@ -122,7 +122,7 @@ class ServerDriver(ABC):
         except HomeportError as error:
             log.warning("%s: %s %s", place.id.slug, error.what, error.why)
             return []
-        return [place.id]
+        return [place.id] if all(server.running() for server in self._servers(place, record)) else []
 
     def on_exit(self, listener: Callable[[AddOnId], None]) -> None:
         self._listeners.append(listener)

@@ -176,6 +176,8 @@ class Door:
             self.stop()
         if self.server.running() is not None and changed:
             self.reload()
+        if self.server.running() is None and not is_free(EVERYWHERE if self.plan.host == "*" else self.plan.host, self.plan.port):
+            raise AddOnFailed(name=self.cluster.id.name, why=f"Another program has the port {self.plan.port} of its {self.plan.name}.")
         self.server.start(Command(argv=(str(program.path), "-q", "pgbouncer.ini"), cwd=self.files, user=self.user))
         self.server.wait_ready(self.answers, TIMEOUT)
 
