@@ -237,10 +237,12 @@ def _chosen(room: Room, origin: Release, at: datetime | None) -> dict[str, Manif
         if isinstance(definition, External) or definition.kind not in COPIERS or definition.kind not in room.drivers:
             continue
         id = AddOnId(project=origin.project, environment=origin.environment, name=addon)
-        if not copier_of(definition.kind).here(room, id):
+        copier = copier_of(definition.kind)
+        if not copier.here(room, id):
             continue
         manifests = room.manifests(id.project, id.environment, id.name)
-        if at is None and not (manifests and copier_of(definition.kind).any_moment):
+        # The newest backup of data that was brought back since leads to what it was before that.
+        if at is None and not (manifests and copier.any_moment and copier.continues(room, manifests[0])):
             found[addon] = take_addon(room, id)
             continue
         reach(room, id)
