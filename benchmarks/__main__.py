@@ -19,7 +19,7 @@ QUICK: dict[str, list[str]] = {
     "edge": ["--rounds", "5"],
     "addons": ["--rounds", "2", "--seconds", "1"],
     "vault": ["--seconds", "3"],
-    "backups": ["--size", "10MB"],
+    "backups": ["--size", "10MB", "--moments", "2"],
     "forks": ["--size", "10MB"],
     "moments": ["--seconds", "10", "--moments", "5"],
 }

@@ -30,6 +30,7 @@ from homeport.drivers.addons.postgres import PostgresDriver
 from homeport.drivers.addons.postgres.settings import Tuning
 from homeport.drivers.addons.records import records
 from homeport.drivers.reach import forget, reachable
+from homeport.drivers.storage.base import Target
 from homeport.drivers.storage.opening import open_target
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import Postgres
@@ -59,8 +60,9 @@ class Bench:
         self.driver = PostgresDriver(self.home, tools)
         self.room = Room(
             self.home, self.store, {"postgres": self.driver}, recovering.Alone([secrets.token_bytes(32)]),
-            lambda target: open_target(target, self.room.made("targets"), tools), list,
+            lambda target: open_target(target, self.room.made("targets"), tools), lambda: self.targets,
         )  # fmt: skip
+        self.targets: list[Target] = []
         self.id = AddOnId(project="bench", environment="production", name="db")
 
     def provision(self) -> Provisioned:
@@ -137,7 +139,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="50MB", help="bytes of rows: 1GB for the figures that the documentation quotes")
     chosen = parser.parse_args(arguments)
-    return {"backups": run(int(parse_size(chosen.size)))}
+    from benchmarks import streaming
+
+    return {"backups": {**run(int(parse_size(chosen.size))), **streaming.measure(chosen.moments)}}
 
 
 if __name__ == "__main__":
