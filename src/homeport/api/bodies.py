@@ -106,6 +106,16 @@ class StoreBody(Frozen):
     """Projects that may refer to it; empty means all."""
 
 
+class RotateValueBody(Frozen):
+    """One variable to rotate."""
+
+    name: str = Field(min_length=1, max_length=300)
+    value: str = Field(default="", max_length=256 * 1024, repr=False)
+    """Empty: made anew as its file says."""
+    overlap: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=90))] = timedelta(days=1)
+    """How long deploys hand out the former value as well, as `NAME_PREVIOUS`."""
+
+
 class RotateKeyBody(Frozen):
     overlap: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=30))] = timedelta(hours=1)
     """How long the old key still works."""

@@ -21,6 +21,7 @@ from homeport.api.bodies import (
     Removed,
     RestoreBody,
     RotateKeyBody,
+    RotateValueBody,
     StoreBody,
     VersionBody,
 )
@@ -30,7 +31,17 @@ from homeport.deploys.secrets import check_name
 from homeport.deploys.views import Views
 from homeport.drivers.vault.stores.base import StoreConfig
 from homeport.model.base import Name
-from homeport.model.views import AuditReport, AuditView, EnvChange, EnvDifference, SecretVersion, StoreView, VariableView, VaultView
+from homeport.model.views import (
+    AuditReport,
+    AuditView,
+    EnvChange,
+    EnvDifference,
+    SecretVersion,
+    StoreView,
+    ValueRotation,
+    VariableView,
+    VaultView,
+)
 from homeport.store.keys import SCOPES, KeyRow
 
 PREFIX = "/api/v1/projects/{project}/environments/{environment}"
@@ -111,6 +122,13 @@ def _versions(app: FastAPI, control: ControlPlane) -> None:
         if done and not body.dry:
             text = f"Variables restored: {', '.join(change.name for change in done)}."
             control.platform.event("env.changed", text, (project, environment), actor=caller.name)
+        return done
+
+    @app.post(PREFIX + "/env-rotate", tags=["env"])
+    def rotate_variable(project: str, environment: str, body: RotateValueBody, caller: SecretKeeper) -> ValueRotation:
+        """Give a variable a new value; the former one is handed out beside it for a while."""
+        done = views.rotate_value(project, environment, body.name, value=body.value, overlap=body.overlap, by=caller.caller)
+        control.platform.event("env.changed", f"Variable rotated: {done.name}.", (project, environment), actor=caller.name)
         return done
 
 

@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     env.callback()(list_)
     env.command("get", help="Show one value; the look is written down.")(get)
     env.command("set", help="Set variables: KEY=VALUE, KEY (asks), KEY=- (stdin).")(set_)
+    env.command("rotate", help="Make a new value; the former one works on for a while.")(rotate)
     env.command("unset", help="Take variables away.")(unset)
     env.command("import", help="Set all variables of a file of KEY=VALUE lines.")(import_)
     env.command("export", help="All values as KEY=VALUE lines; written down.")(export)
@@ -112,6 +113,31 @@ def set_(
             value = as_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
         values[f"{service}/{key}" if service else key] = value
     _change(project, environment, {"set": values, "source": "cli"}, json=json)
+
+
+def rotate(
+    variable: Annotated[str, typer.Argument(help="KEY of a generated value, or KEY=- with the new one on stdin.", show_default=False)],
+    overlap: Annotated[str, typer.Option("--overlap", help="How long the former value is given as KEY_PREVIOUS, too; 0s for not.")] = "24h",
+    project: Project = None,
+    environment: Environment = "production",
+    service: Service = "",
+    json: Json = False,
+) -> None:
+    key, equals, value = variable.partition("=")
+    if equals and value == "-":
+        value = as_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
+    if equals and not value:
+        raise usage(f"The new value of {key} is empty.", f"Write {key}=- and give the value on standard input.")
+    client = Client(start=True)
+    name, environment = find_project(client, project, environment, undeployed=True)
+    body = {"name": f"{service}/{key}" if service else key, "value": value, "overlap": overlap}
+    found = client.post(f"{path_of(name, environment)}/env-rotate", body)
+    if json:
+        return show.as_json(found)
+    show.line(f"{key} has a new value, version {found['version']}. It takes effect with the next deploy (`homeport up`).")
+    if found["previous"]:
+        show.note(f"The former one is {key}_PREVIOUS in deploys until {str(found['until'])[:16].replace('T', ' ')} UTC.")
+    return None
 
 
 def unset(

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from urllib.parse import quote
 
-from homeport.deploys import external
+from homeport.deploys import external, rotation
 from homeport.deploys.audit import ITSELF
 from homeport.deploys.secrets import REFERENCE, SecretBook, SecretsMissing, is_internal
 from homeport.model.env import (
@@ -98,7 +99,8 @@ def _take_over(spec: Spec, services: list[str], book: SecretBook, project: str, 
 
 
 def _select(spec: Spec, services: list[str], book: SecretBook, project: str, environment: str, *, dry: bool) -> Pins:
-    known = {name: row for name, row in book.names(project, environment).items() if row.source != REFERENCE}
+    rows = rotation.current(book.names(project, environment), datetime.now(UTC))
+    known = {name: row for name, row in rows.items() if row.source != REFERENCE}
     owned = _owned_keys(spec)
     pins, missing = Pins(), {}
     for name in services:
@@ -123,18 +125,21 @@ def _select(spec: Spec, services: list[str], book: SecretBook, project: str, env
         for entry, row in sorted(known.items(), key=_strength):
             scope, _, key = entry.rpartition("/")
             applies = scope == name or (not scope and (key in variables or key not in owned))
+            if row.source == rotation.PREVIOUS:  # goes with the value it was
+                now = entry.removesuffix(rotation.SUFFIX)
+                applies = scope in ("", name) and any(pinned.name == now for pinned in mine.values())
             if applies and key not in mine and not is_internal(entry):
-                mine[key] = PinnedSecret(name=entry, version=row.version)
+                mine[key] = PinnedSecret(name=entry, version=row.version, until=rotation.until_of(row))
         pins.by_service[name] = mine
     if missing and not dry:
         raise SecretsMissing(missing, environment)
     return pins
 
 
-def _strength(item: tuple[str, SecretRow]) -> tuple[bool, bool, str]:
-    """Sorts values for the same variable: set by a person before made or fetched, of one service before of all."""
+def _strength(item: tuple[str, SecretRow]) -> tuple[bool, bool, bool, str]:
+    """Sorts values for the same variable: set by a person before made or fetched, of one service before of all; former values last."""
     entry, row = item
-    return row.source in ("generated", "external"), "/" not in entry, entry
+    return row.source == rotation.PREVIOUS, row.source in ("generated", "external"), "/" not in entry, entry
 
 
 def _owned_keys(spec: Spec) -> set[str]:

@@ -66,6 +66,8 @@ def guarded(plan: Plan, live: Release | None, spec: Spec, pins: Pins) -> Plan:
         before = layers(live.spec, before_service, live.secrets.get(name, {}))
         after = layers(spec, after_service, mine)
         for key in sorted(before):
+            if (pinned := live.secrets.get(name, {}).get(key)) is not None and pinned.until is not None:
+                continue  # a former value that was there for a while only
             full = f"{name}.{key}"
             if key not in after and not (key in declared(spec, after_service) and _comes_later(declared(spec, after_service)[key])):
                 if ("env", full) not in known:

@@ -40,7 +40,7 @@ def restore_moment(book: SecretBook, project: str, environment: str, at: datetim
 
     With `dry` nothing is changed and the answer says what would be. Raises AuditUnavailable.
     """
-    rows = [row for row in book.store.secrets.history(project, environment) if not is_internal(row.name)]
+    rows = [row for row in book.store.secrets.history(project, environment) if not is_internal(row.name) and row.source != "previous"]
     then, now = _newest(row for row in rows if row.created_at <= at), _newest(rows)
     changes: list[EnvChange] = []
     for name in sorted({*then, *now}):

@@ -171,7 +171,7 @@ class SecretBook:
 
     def export(self, project: str, environment: str, *, by: Caller) -> dict[str, str]:
         """Every value for a person, by name, without those of add-ons; written down first. Raises AuditUnavailable."""
-        rows = {name: row for name, row in self.names(project, environment).items() if not is_internal(name)}
+        rows = {name: row for name, row in self.names(project, environment).items() if not is_internal(name) and row.source != "previous"}
         self.audit.write_names(by, "export", f"{project}/{environment}", [f"{n}@{r.version}" for n, r in rows.items()])
         return {name: self._open(row) for name, row in rows.items()}
 
@@ -215,7 +215,9 @@ class SecretBook:
         """The version of a generated value, made the first time it is asked for."""
         current = self.store.secrets.current(project, environment).get(name)
         if current is None:
-            return self.set(project, environment, name, _random(recipe), by="homeport", source="generated", origin=ITSELF.origin).version
+            return self.set(
+                project, environment, name, random_value(recipe), by="homeport", source="generated", origin=ITSELF.origin
+            ).version
         return current.version
 
     def change_state(
@@ -277,7 +279,7 @@ class SecretBook:
         return self.sealer.open(row.sealed or b"", _place(row.project, row.environment, row.name, row.version))
 
 
-_VERBS = {"generated": "generate", "restored": "restore", "rotated": "rotate"}
+_VERBS = {"generated": "generate", "restored": "restore", "rotated": "rotate", "previous": "rotate"}
 
 
 def is_internal(name: str) -> bool:
@@ -321,7 +323,8 @@ def _check(name: str, value: str) -> None:
         raise EnvInvalid(what="Nothing was set.", why=why, fix=fix)
 
 
-def _random(recipe: GeneratedValue) -> str:
+def random_value(recipe: GeneratedValue) -> str:
+    """A value as a recipe says."""
     raw = secrets.token_bytes(recipe.bytes)
     if recipe.format == "hex":
         return raw.hex()

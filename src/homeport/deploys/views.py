@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from homeport.deploys.audit import Caller
@@ -13,6 +13,7 @@ from homeport.deploys.guard import layers
 from homeport.deploys.history import Comparison, Side, restore_moment, restore_version
 from homeport.deploys.plan import ConfirmationNeeded
 from homeport.deploys.platform import Platform, active_services, needs_process
+from homeport.deploys.rotation import rotate_value
 from homeport.deploys.secrets import EnvInvalid, is_internal
 from homeport.model.env import FromAddOn, FromGroup, FromService, GeneratedValue, PlainValue, Template
 from homeport.model.release import DeployStatus, Release
@@ -29,6 +30,7 @@ from homeport.model.views import (
     ReleaseView,
     SecretVersion,
     ServiceStatus,
+    ValueRotation,
     VariableView,
 )
 from homeport.store.deploys import DeployRow
@@ -357,6 +359,14 @@ class Views:
         moment = at.replace(tzinfo=UTC) if at.tzinfo is None else at
         return restore_moment(book, project, environment, moment, by=by, dry=dry)
 
+    def rotate_value(self, project: str, environment: str, name: str, *, value: str, overlap: timedelta, by: Caller) -> ValueRotation:
+        """A new value with the former one beside it for a while. Raises ProjectNotFound, EnvInvalid, AuditUnavailable."""
+        self._with_values(project, environment)
+        service, _, key = name.rpartition("/")
+        entry, live = self._entry(project, environment, key, service), self.platform.live_release(project, environment)
+        spec = live.spec if live is not None else None
+        return rotate_value(self.platform.secrets, spec, (project, environment), entry, value=value, overlap=overlap, by=by)
+
     def env_history(self, project: str, environment: str, key: str = "") -> list[SecretVersion]:
         self._with_values(project, environment)
         rows = self.store.secrets.history(project, environment, key)
@@ -384,7 +394,7 @@ def _variable(service: str, key: str, origin: str, row: Any, value: str | None, 
 
 
 def _origin(row: Any) -> str:
-    return str(row.source) if row.source in ("generated", "external") else "set"
+    return str(row.source) if row.source in ("generated", "external", "rotated", "previous") else "set"
 
 
 def deploy_view(row: DeployRow) -> DeployView:

@@ -68,6 +68,8 @@ class PinnedSecret(Frozen):
     kind: Literal["pinned"] = "pinned"
     name: str
     version: int
+    until: datetime | None = None
+    """A former value that is handed out beside the new one until then; later deploys do without it."""
 
 
 PinnedValue = Annotated[EnvValue | PinnedSecret, Field()]

@@ -138,6 +138,18 @@ class AuditView(Frozen):
     """SHA-256 over the previous digest and this row."""
 
 
+class ValueRotation(Frozen):
+    """What rotating a variable did. It takes effect with the next deploy."""
+
+    name: str
+    version: int
+    """Of the new value."""
+    previous: str = ""
+    """Entry that holds the former value meanwhile."""
+    until: datetime | None = None
+    """When deploys no longer hand out the former value."""
+
+
 class AuditReport(Frozen):
     """Whether the audit log is whole."""
 

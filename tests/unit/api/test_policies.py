@@ -40,6 +40,7 @@ POLICIES = {
         "POST {env}/env-export",
         "POST {env}/env-versions",
         "POST {env}/env-restore",
+        "POST {env}/env-rotate",
         "POST {env}/addons",
         "POST {env}/addons/{name}/rotate",
     },
