@@ -61,7 +61,7 @@ def audit(
     if context.invoked_subcommand is not None:
         return None
     if export is not None:
-        return export_audit(export)
+        return export_audit(export, json=json)
     if verify:
         return verify_audit(json=json)
     client = Client(start=True)
@@ -83,9 +83,13 @@ def verify_audit(
     _verified(found, json=json)
 
 
-def export_audit(file: Annotated[Path, typer.Argument(help="File to write, readable by you alone.", show_default=False)]) -> None:
+def export_audit(
+    file: Annotated[Path, typer.Argument(help="File to write, readable by you alone.", show_default=False)], json: Json = False
+) -> None:
     lines = Client(start=True).download("/api/v1/audit/export", file)
-    show.line(f"{lines} rows were written to {file}.")
+    if json:
+        return show.as_json({"rows": lines, "file": str(file)})
+    return show.line(f"{lines} rows were written to {file}.")
 
 
 def list_stores(context: typer.Context, json: Json = False) -> None:
