@@ -2,15 +2,16 @@
 
     python benchmarks/addons.py [--seconds 4] [--rounds 7] [--home FOLDER]
 
-`pgbench` runs its TPC-B script (scale 10, 4 clients) through a service's credentials against the add-on, and as the owner against a copy of
-the same data folder started by hand, with and without WAL archiving. Ratios are medians over interleaved rounds, so what else the machine
-does falls on all alike: `ratio` is the add-on's transactions a second over the bare cluster's with the same settings (1.0: costs nothing);
-`archive_ratio` is a cluster that archives over one that does not. `cpu_us` is the processor time of all server processes, ended ones and
-the archive program included, per transaction; `archive_cpu_ratio` is that without archiving over that with it, and depends least on what
-else the machine does. `pool` compares transactions that each open a connection of their own (`pgbench -C -S`), and such that keep theirs,
-through the pool and past it; `server_cpu_us` is the database server's processor time for one of the former, without the pool's. Memory is
-the proportional set size of all processes, two seconds after a start; provisioning is from nothing to credentials, with the engine
-installed.
+`pgbench` runs its TPC-B script (scale 10, 4 clients) through a service's credentials against the add-on, and as the owner against a copy
+of the same data folder started by hand, with and without WAL archiving. Ratios are medians over interleaved rounds, so what else the
+machine does falls on all alike: `ratio` is the add-on's transactions a second over the bare cluster's with the same settings (1.0: costs
+nothing); `archive_ratio` is a cluster that archives over one that does not, with the lowest and highest of its rounds beside it. `cpu_us`
+is the processor time of all server processes, ended ones and the archive program included, per transaction, and `ship_cpu_us` that of
+packing, sealing and uploading the segments to a folder. `archive_cpu_ratio` is the time without archiving over that with it,
+`shipped_cpu_ratio` over that with archiving and shipping; both depend least on what else the machine does. `pool` compares transactions
+that each open a connection of their own (`pgbench -C -S`), and such that keep theirs, through the pool and past it; `server_cpu_us` is the
+database server's processor time for one of the former, without the pool's. Memory is the proportional set size of all processes, two
+seconds after a start; provisioning is from nothing to credentials, with the engine installed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import statistics
 import subprocess
@@ -34,6 +36,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from homeport.backups import recovering, wal
+from homeport.backups.room import Room
 from homeport.drivers.addons.base import AddOnId, AddOnRequest, Credentials
 from homeport.drivers.addons.keeping import ServerDriver
 from homeport.drivers.addons.postgres import PostgresDriver, doors
@@ -41,9 +45,11 @@ from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.reach import forget, reachable
 from homeport.drivers.runtimes.addresses import free_port
+from homeport.drivers.storage.opening import open_target
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Pooling, Postgres, Redis
 from homeport.settings import Settings
+from homeport.store import Store
 
 CLIENTS = 4
 SCALE = 10
@@ -104,13 +110,25 @@ def wait_for(ready: Callable[[], bool]) -> None:
 
 
 def cpu(data: Path) -> float:
-    """Seconds of processor time that a cluster's processes have used so far."""
+    """Seconds of processor time that a cluster's processes have used so far, once its sessions have ended.
+
+    A session that ends between two looks is counted neither by itself nor, as ended, by its parent.
+    """
     main = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
+    wait_for(lambda: not any(_is_session(child) for child in main.children()))
     total = sum(main.cpu_times()[:4])
     for child in main.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             total += sum(child.cpu_times()[:4])
     return total
+
+
+def _is_session(process: psutil.Process) -> bool:
+    """Whether it serves a client: its title names the client's address (`postgres: NAME USER DATABASE 127.0.0.1(4711) idle`)."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE or bool(re.search(r" [\d.]+\(\d+\)", " ".join(process.cmdline())))
+    except psutil.NoSuchProcess:
+        return False
 
 
 def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str, object]:
@@ -121,9 +139,12 @@ def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str,
     pgbench(cluster, (web, web.port), "-i", "-q", "-s", str(SCALE))
     driver.stop(made.id)
     with ExitStack() as stack:
+        room = stack.enter_context(shelf(driver))
         targets: dict[str, Target] = {"bare": (owner, stack.enter_context(bare(cluster, "bare", archive=True)))}
         targets["bare_without_archive"] = (owner, stack.enter_context(bare(cluster, "silent", archive=False)))
         driver.start(made.id)
+        wal.era_of(cluster)
+        shipping: list[float] = []
         targets["addon"] = (web, web.port)
         rates: dict[str, list[float]] = {name: [] for name in targets}
         costs: dict[str, list[float]] = {name: [] for name in targets}
@@ -134,22 +155,49 @@ def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str,
                 before = cpu(data)
                 rates[name].append(pgbench(cluster, targets[name], "-c", str(CLIENTS), "-j", "2", "-T", f"{seconds:.0f}"))
                 costs[name].append((cpu(data) - before) / (rates[name][-1] * seconds) * 1e6)
+                if name == "addon":
+                    before = time.process_time()
+                    wal.ship(room, made.id)
+                    shipping.append((time.process_time() - before) / (rates[name][-1] * seconds) * 1e6)
         with psycopg.connect(web.url) as connection:
             archived = connection.execute("SELECT archived_count FROM pg_stat_archiver").fetchone()
     driver.destroy(made.id)
     rest = {name: round(statistics.median(values)) for name, values in rates.items()}
 
     def ratio(upper: str, lower: str) -> float:
-        return round(statistics.median(a / b for a, b in zip(rates[upper], rates[lower], strict=True)), 3)
+        return round(statistics.median(pairs(rates, upper, lower)), 3)
 
     return {
         "transactions_per_second": rest,
         "ratio": ratio("addon", "bare"),
         "archive_ratio": ratio("bare", "bare_without_archive"),
+        "archive_ratio_range": [round(pick(pairs(rates, "bare", "bare_without_archive")), 3) for pick in (min, max)],
         "cpu_us": {name: round(statistics.median(values)) for name, values in costs.items()},
-        "archive_cpu_ratio": round(statistics.median(b / a for a, b in zip(costs["bare"], costs["bare_without_archive"], strict=True)), 3),
+        "ship_cpu_us": round(statistics.median(shipping)),
+        "archive_cpu_ratio": round(statistics.median(pairs(costs, "bare_without_archive", "bare")), 3),
+        "shipped_cpu_ratio": round(
+            statistics.median(c / (a + s) for a, c, s in zip(costs["bare"], costs["bare_without_archive"], shipping, strict=True)), 3
+        ),
         "segments_archived": archived[0] if archived else 0,
     }
+
+
+def pairs(values: dict[str, list[float]], upper: str, lower: str) -> list[float]:
+    """By round, one server's figure over another's."""
+    return [a / b for a, b in zip(values[upper], values[lower], strict=True)]
+
+
+@contextmanager
+def shelf(driver: PostgresDriver) -> Iterator[Room]:
+    """A backup room over the driver's home, whose target is a folder of it."""
+    store = Store.open(driver.home)
+    try:
+        yield Room(
+            driver.home, store, {"postgres": driver}, recovering.Alone([secrets.token_bytes(32)]),
+            lambda target: open_target(target, driver.home / "backups", Toolchains(driver.home)), list,
+        )  # fmt: skip
+    finally:
+        store.close()
 
 
 def connections(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str, object]:
