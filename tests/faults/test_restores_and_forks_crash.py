@@ -132,7 +132,9 @@ def test_a_restore_dies(home: Home, point: str, rows: int) -> None:
     dies(home, point, lambda: home.cli("restore", backup, "--project", "shop", code=None))
     until(lambda: home.run("psql", "--project", "shop", "-c", "SELECT 1").returncode == 0, "the database to answer")
     assert count(home) == rows
-    assert [path.name for path in (home.path / "addons").iterdir() if not path.name.startswith(".") and path.is_dir()] == ["shop-production-db"]
+    assert [path.name for path in (home.path / "addons").iterdir() if not path.name.startswith(".") and path.is_dir()] == [
+        "shop-production-db"
+    ]
     assert held(home) == []
 
 
@@ -179,6 +181,29 @@ def test_a_removal_dies_half_way(home: Home) -> None:
     dies(home, "destroy:half", lambda: home.cli("destroy", "shop", "--env", "old", "--yes", code=None))
     until(lambda: "old" not in environments(home), "the environment to be gone")
     assert held(home) == []
+
+
+def test_a_project_over_its_budget_builds_no_more(home: Home, source: Path) -> None:
+    """The deploy ends with the numbers and what was live serves on; with more room it goes through."""
+    (source / "more.py").write_text("more = True")
+    home.cli("backup", "schedule", "--budget", "1MB")
+    try:
+        refused = home.run("up", source)
+        assert "error[disk-budget-spent]" in refused.stderr
+        assert "of a budget of 1 MiB" in refused.stderr
+        assert home.get("web.shop.localhost", "/").status == 200
+        assert home.json("disk")["projects"][0]["budget"] == 1 << 20
+        assert "over its budget" in home.cli("disk")
+    finally:
+        home.cli("backup", "schedule", "--budget", "0")
+    assert home.up(source)["status"] == "live"
+
+
+def test_a_home_is_recovered_by_one_at_a_time(home: Home, tmp_path: Path) -> None:
+    """While a control plane holds it, nothing is recovered into it."""
+    (tmp_path / "key").write_bytes((home.path / "vault.key").read_bytes())
+    done = home.run("recover", "--from", str(home.path / "backups" / "local"), "--vault-key-file", str(tmp_path / "key"))
+    assert "error[already-serving]" in done.stderr
 
 
 def test_a_deploy_waits_for_a_restore(home: Home, source: Path) -> None:

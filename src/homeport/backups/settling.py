@@ -26,7 +26,8 @@ _one = threading.Lock()
 
 
 def unsettled(room: Room, id: AddOnId) -> None:
-    """Write down, before it is made, that an add-on is not durable yet."""
+    """Write down, before it is made, that an add-on is not durable yet; what is known of an earlier one of its name counts no more."""
+    room.store.ledger.release(KIND, id.slug)
     room.store.ledger.claim(KIND, id.slug, f"{id.project}/{id.environment}", addon=id.name, boot=boot_id())
 
 
@@ -55,10 +56,19 @@ def settle(room: Room) -> list[str]:
             try:
                 if row.value["boot"] != boot_id():
                     room.wiring.abandon(project, environment, "the machine went down before its data was on the disk")
-                elif room.store.ledger.list("addon", row.owner):
+                elif _made(room, id):
                     settling.settle(room.postgres.cluster(id))
                     done.append(id.slug)
                 room.store.ledger.release(KIND, row.key)
             except (psycopg.Error, HomeportError, OSError) as error:
                 log.warning("%s is not durable yet: %s", id.slug, error)
     return done
+
+
+def _made(room: Room, id: AddOnId) -> bool:
+    """Whether an add-on is there. One that is being made is waited for; it is in the ledger once it is masked."""
+    where = f"{id.project}/{id.environment}"
+    if room.store.ledger.list("addon", where):
+        return True
+    with room.busy:
+        return bool(room.store.ledger.list("addon", where))

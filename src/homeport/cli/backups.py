@@ -271,6 +271,7 @@ def recover(
 
     from homeport.api.backing import recover_home
     from homeport.api.errors import body_of
+    from homeport.api.server import only_one
     from homeport.drivers.storage.base import Target
     from homeport.drivers.vault.keys import parse_key
     from homeport.model.errors import HomeportError
@@ -284,7 +285,9 @@ def recover(
             )
             key = parse_key(text, "the vault key")
         target = Target.model_validate(_target(name, source, config))
-        found = recover_home(Settings.from_environment(os.environ), target, key, lambda text: None if json else show.note(text))
+        settings = Settings.from_environment(os.environ)
+        with only_one(settings.home):  # a control plane that starts meanwhile, or a second recovery, is refused
+            found = recover_home(settings, target, key, lambda text: None if json else show.note(text))
     except OSError as error:
         raise usage(f"{error.filename}: {error.strerror}.", "Name a file that this account can read.") from error
     except HomeportError as error:
