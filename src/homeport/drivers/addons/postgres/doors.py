@@ -7,6 +7,7 @@ needs none of the engine's. Each door is a server like every other: an account o
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -22,15 +23,18 @@ import psycopg
 
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.keeping import socket_host
-from homeport.drivers.addons.postgres import roles
+from homeport.drivers.addons.postgres import roles, settings
 from homeport.drivers.addons.postgres.certificates import self_made
 from homeport.drivers.addons.postgres.cluster import Cluster
-from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, begin_at, records
-from homeport.drivers.addons.servers import PATH, Command, Server
-from homeport.drivers.files import remove_tree, write_atomic
+from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, account_for, begin_at, records
+from homeport.drivers.addons.records import door as account_name
+from homeport.drivers.addons.servers import PATH, Command, Keeper, Server
+from homeport.drivers.files import locked, remove_tree, write_atomic
 from homeport.drivers.runtimes.addresses import free_port, is_free
-from homeport.model.addon import Pooling
+from homeport.model.addon import Pooling, Postgres, pooling_of
 from homeport.model.base import Frozen
+
+log = logging.getLogger(__name__)
 
 PROGRAM = "pgbouncer"
 MISSING = "pgbouncer is not installed; on Debian and Ubuntu: `apt-get install pgbouncer`"
@@ -273,3 +277,49 @@ def free_ports(cluster: Cluster, *, pooled: bool, gated: bool) -> dict[str, int]
     if gated and not gate_port:
         gate_port = free_port(taken | {pool_port}, host=EVERYWHERE, after=begin_at(home, record.id.slug), first=FIRST_PORT, last=LAST_PORT)
     return {"pool_port": pool_port, "gate_port": gate_port}
+
+
+def networks_of(definition: Postgres) -> list[str]:
+    """Networks beyond this machine that may connect."""
+    return settings.outside([rule.source for rule in definition.ip_allow_list or ()])
+
+
+def doors_of(cluster: Cluster, keeper: Keeper) -> list[Door]:
+    """The doors that an add-on has ports for."""
+    record, home = cluster.record, cluster.place.addons.parent
+    plans = []
+    if record.pool_port:
+        plans.append(pool(record.host, record.pool_port, pooling_of(cluster.definition.pooling) or Pooling()))
+    if record.gate_port:
+        plans.append(gate(record.gate_port, networks_of(cluster.definition)))
+    user = account_for(home, account_name(record.id.slug)) if plans and os.geteuid() == 0 else None
+
+    def server(plan: Plan) -> Server:
+        return Server(f"{record.id.slug} {plan.name}", cluster.place.folder / plan.name / "server", keeper)
+
+    return [Door(cluster, plan, server(plan), user) for plan in plans]
+
+
+def open_doors(cluster: Cluster, keeper: Keeper) -> Cluster:
+    """The pool and the gate that are asked for. A gate that is not any more is taken down; a pool stays until it is closed, since what is
+    live may use it, and a deploy that no longer asks for it may yet fail."""
+    gated = bool(networks_of(cluster.definition)) and find() is not None
+    with locked(cluster.place.addons / ".addresses.lock"):
+        ports = free_ports(cluster, pooled=bool(cluster.definition.pooling or cluster.record.pool_port), gated=gated)
+        for door in doors_of(cluster, keeper):
+            if not ports[f"{door.plan.name}_port"]:
+                door.remove()
+        cluster = cluster.with_record(cluster.place.write(cluster.record.model_copy(update=ports)))
+    ensure(doors_of(cluster, keeper))
+    return cluster
+
+
+def ensure(doors: Sequence[Door]) -> None:
+    """Have doors run. Services need the pool; what stands in the gate's way is no reason for the database not to serve."""
+    for door in doors:
+        try:
+            door.ensure()
+        except AddOnFailed as error:
+            if door.plan.name == "pool":
+                raise
+            log.warning("%s is not open to outside networks: %s", door.cluster.id.slug, error.why)

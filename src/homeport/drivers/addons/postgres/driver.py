@@ -11,7 +11,6 @@ import string
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import quote
 
 import psycopg
 
@@ -23,6 +22,7 @@ from homeport.drivers.addons.keeping import ROTATE_AT, ServerDriver
 from homeport.drivers.addons.postgres import backups, doors, figures, replicas, roles, settings, upgrades
 from homeport.drivers.addons.postgres.backups import Recovery
 from homeport.drivers.addons.postgres.cluster import Cluster, data_name
+from homeport.drivers.addons.postgres.credentials import credentials_for
 from homeport.drivers.addons.postgres.engines import Engine, Engines, major_of, needed
 from homeport.drivers.addons.postgres.receiving import STOP_WITHIN as RECEIVER_GRACE
 from homeport.drivers.addons.postgres.receiving import Receiver
@@ -31,7 +31,7 @@ from homeport.drivers.addons.records import door as account_of_doors
 from homeport.drivers.addons.servers import Command, Server
 from homeport.drivers.files import locked, remove_tree
 from homeport.drivers.toolchains.toolchains import Toolchains
-from homeport.model.addon import AddOn, Pooling, Postgres, pooling_of
+from homeport.model.addon import AddOn, Postgres, pooling_of
 from homeport.model.errors import HomeportError
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class PostgresDriver(ServerDriver):
     def notes(self, definition: AddOn) -> Sequence[str]:
         assert isinstance(definition, Postgres)  # noqa: S101
         notes = list(self.engines.choose(definition).notes)
-        program, networks = doors.find(), networks_of(definition)
+        program, networks = doors.find(), doors.networks_of(definition)
         if networks and program is None:
             notes.append(f"it is reached from this machine only: for the networks of its allow-list, {doors.MISSING}")
         elif networks:
@@ -102,7 +102,7 @@ class PostgresDriver(ServerDriver):
             self._at("replicas")
             cluster = self._replicate(cluster)
             self._at("doors")
-            cluster = self._open_doors(cluster)
+            cluster = doors.open_doors(cluster, self._keeper)
             self._at("done")
             return self._provisioned(cluster, request.passwords)
 
@@ -204,21 +204,6 @@ class PostgresDriver(ServerDriver):
             for number in range(len(cluster.record.replica_ports))
         ]
 
-    def _open_doors(self, cluster: Cluster) -> Cluster:
-        """The pool and the gate that are asked for. A gate that is not any more is taken down; a pool stays until `close_pool`, since what
-        is live may use it, and a deploy that no longer asks for it may yet fail."""
-        wanted = cluster.definition
-        gated = bool(networks_of(wanted)) and doors.find() is not None
-        with locked(cluster.place.addons / ".addresses.lock"):
-            ports = doors.free_ports(cluster, pooled=bool(wanted.pooling or cluster.record.pool_port), gated=gated)
-            kept = {door.plan.name for door in self._doors(cluster) if ports[f"{door.plan.name}_port"]}
-            for door in self._doors(cluster):
-                if door.plan.name not in kept:
-                    door.remove()
-            cluster = cluster.with_record(cluster.place.write(cluster.record.model_copy(update=ports)))
-        self._ensure_doors(cluster)
-        return cluster
-
     def close_pool(self, id: AddOnId) -> bool:
         """Take down a pool that nobody uses any more; whether there was one. Raises InterruptedError while the add-on is being changed."""
         place = self._place(id)
@@ -235,32 +220,8 @@ class PostgresDriver(ServerDriver):
             place.write(cluster.record.model_copy(update={"pool_port": 0}))
             return True
 
-    def _ensure_doors(self, cluster: Cluster) -> None:
-        """Have the doors run. Services need the pool; what stands in the gate's way is no reason for the database not to serve."""
-        for door in self._doors(cluster):
-            try:
-                door.ensure()
-            except AddOnFailed as error:
-                if door.plan.name == "pool":
-                    raise
-                log.warning("%s is not open to outside networks: %s", cluster.id.slug, error.why)
-
     def _doors(self, cluster: Cluster) -> list[doors.Door]:
-        record = cluster.record
-        plans = []
-        if record.pool_port:
-            plans.append(doors.pool(record.host, record.pool_port, pooling_of(cluster.definition.pooling) or Pooling()))
-        if record.gate_port:
-            plans.append(doors.gate(record.gate_port, networks_of(cluster.definition)))
-        user = None
-        if plans and os.geteuid() == 0:
-            user = account_for(self.home, account_of_doors(record.id.slug))
-        return [
-            doors.Door(
-                cluster, plan, Server(f"{record.id.slug} {plan.name}", cluster.place.folder / plan.name / "server", self._keeper), user
-            )
-            for plan in plans
-        ]
+        return doors.doors_of(cluster, self._keeper)
 
     def _provisioned(self, cluster: Cluster, passwords: dict[str, str]) -> Provisioned:
         record = cluster.record
@@ -476,7 +437,7 @@ class PostgresDriver(ServerDriver):
             cluster = self._cluster(place, record)
             for replica in self._replicas(cluster):
                 replica.ensure()
-            self._ensure_doors(cluster)
+            doors.ensure(self._doors(cluster))
         self._receive(place, record)
 
     def _stop(self, place: Place, record: Record) -> None:
@@ -570,29 +531,6 @@ class _Unrecovered(Exception):
     def __init__(self, recovery: Recovery) -> None:
         super().__init__(recovery.why)
         self.recovery = recovery
-
-
-def networks_of(definition: Postgres) -> list[str]:
-    """Networks beyond this machine that may connect."""
-    return settings.outside([rule.source for rule in definition.ip_allow_list or ()])
-
-
-def credentials_for(record: Record, found: roles.Layout, consumer: str, slot: str, password: str) -> Credentials:
-    """How a consumer connects: services through the pool, where there is one, the owner directly."""
-    login = found.login(consumer, slot)
-    direct = credentials_of(record.host, record.port, found.database, login, password)
-    if not (consumer and record.pool_port and getattr(record.definition, "pooling", False)):
-        return direct
-    pooled = credentials_of(record.host, record.pool_port, found.database, login, password)
-    past = {"DATABASE_URL_UNPOOLED": direct.url, "DIRECT_URL": direct.url}
-    direct = direct.model_copy(update={"env": {**direct.env, **past}})
-    return pooled.model_copy(update={"env": {**pooled.env, **past}, "direct": direct})
-
-
-def credentials_of(host: str, port: int, database: str, user: str, password: str) -> Credentials:
-    url = f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{host}:{port}/{quote(database, safe='')}"
-    env = {"DATABASE_URL": url, "PGHOST": host, "PGPORT": str(port), "PGUSER": user, "PGPASSWORD": password, "PGDATABASE": database}
-    return Credentials(user=user, password=password, host=host, port=port, database=database, url=url, env=env)
 
 
 def _extension(name: str) -> str:
