@@ -25,6 +25,7 @@ from homeport.backups.room import Policy, Room
 from homeport.backups.streaming import Streams
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnId
+from homeport.drivers.files import remove_tree
 from homeport.drivers.storage.base import StorageFailed, Target
 from homeport.model.base import Frozen
 from homeport.model.errors import HomeportError
@@ -89,6 +90,8 @@ class Keeper:
 
     def start(self) -> None:
         """Clean up after a crash and begin."""
+        for left in self.room.made("scratch").iterdir():
+            remove_tree(left)
         drills.sweep(self.room)
         go_on(self.room)
         settling.begin(self.room)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,7 +36,7 @@ KEY = "key.age"
 
 
 class Repository:
-    """`scratch` is a folder for files on their way."""
+    """`scratch` is a folder for files on their way: each under a name of its own, since a drill and a restore may want the same object."""
 
     def __init__(self, storage: Storage, key: BackupKey, scratch: Path) -> None:
         self.storage, self.key, self.scratch = storage, key, scratch
@@ -165,7 +166,7 @@ class Repository:
 
         def one(item: tuple[str, str]) -> None:
             name, key = item
-            sealed = self.scratch / f"{era}-{name}.{into.name}.in"
+            sealed = self.scratch / f"{era}-{name}.{secrets.token_hex(4)}.in"
             try:
                 self.storage.fetch(key, sealed)
                 unpack_file(sealed, into / name, self.key, backup=f"the WAL segment {name}")
@@ -213,8 +214,7 @@ class Repository:
             raise ParcelDamaged(backup=backup, why=f"{key} cannot be read.") from error
 
     def _put(self, key: str, data: bytes) -> None:
-        file = self.scratch / f"{key.replace('/', '-')}.out"
-        file.unlink(missing_ok=True)  # of a crash: it may be an object by now
+        file = self.scratch / f"{key.replace('/', '-')}.{secrets.token_hex(4)}.out"
         file.write_bytes(data)
         try:
             self.storage.put(key, file)
@@ -227,7 +227,7 @@ class _Fetched:
 
     def __init__(self, repository: Repository, part: Part, backup: str) -> None:
         self.repository, self.part, self.backup = repository, part, backup
-        self.path = repository.scratch / f"{part.key.replace('/', '-')}.in"
+        self.path = repository.scratch / f"{part.key.replace('/', '-')}.{secrets.token_hex(4)}.in"
 
     def __enter__(self) -> _Fetched:
         name = self.part.key.rsplit("/", 1)[1]
@@ -252,7 +252,7 @@ def tail_key(era: str, segment: str, data: bytes) -> str:
 
 def read_object(storage: Storage, key: str, scratch: Path) -> bytes:
     """A small object's content. Raises ObjectMissing, StorageFailed."""
-    file = scratch / f"{key.replace('/', '-')}.read"
+    file = scratch / f"{key.replace('/', '-')}.{secrets.token_hex(4)}.read"
     try:
         storage.fetch(key, file)
         return file.read_bytes()

@@ -255,3 +255,13 @@ def test_tables_are_made_equal_both_ways(tmp_path: Path) -> None:
     assert PAGE == 4096
     one.close()
     two.close()
+
+
+def test_two_may_fetch_the_same_object_at_once(house: House) -> None:
+    """A drill in the background and one that was asked for do not stand in each other's way."""
+    house.store.environments.ensure("shop", "production")
+    manifest = take_platform(house.room)
+    (repository,) = house.room.repositories()
+    with repository.fetched(manifest.parts[0], "one") as one, repository.fetched(manifest.parts[0], "two") as two:
+        assert one.path.read_bytes() == two.path.read_bytes()
+    assert not list(repository.scratch.iterdir())
