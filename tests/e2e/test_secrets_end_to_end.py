@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
+import secrets
 import shutil
 import stat
 import threading
@@ -10,10 +13,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from bench_apps import BenchApp
 from homes import Home, home_in
+from watching import Watcher
 
 pytestmark = pytest.mark.xdist_group("e2e-secrets")
 
@@ -209,3 +214,37 @@ def test_the_vault_key_is_lost(tmp_path: Path) -> None:
         assert home.up(app.folder)["status"] == "live"
         assert told(home, app.host) == {"V_TOKEN": "two"}
         assert key != (home.path / "vault.key").read_bytes()
+
+
+def test_passwords_of_add_ons_are_in_no_argument(tmp_path: Path) -> None:
+    """Provision, connect, rotate, back up and deploy again with a vault key from outside: no password and no key is in an argument list
+    or in a file of the system's temporary folder, not even for a moment; only the control plane has the key in its variables."""
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    app = Told(tmp_path / "shop", "shop", V_URL={"kind": "addon", "addon": "db"})
+    app.more["addons"] = {"db": {"kind": "postgres"}, "cache": {"kind": "redis"}}
+    app.write()
+    seen: list[tuple[str, bytes]] = []
+    with home_in(tmp_path / "home", {"HOMEPORT_VAULT_KEY": key}) as home:
+        home.serve()
+        with Watcher([Path("/tmp"), Path("/dev/shm")], lambda place, data: seen.append((place, data[: 1 << 20]))):
+            assert home.up(app.folder)["status"] == "live"
+            passwords = {urlsplit(told(home, app.host)["V_URL"]).password or ""}
+            assert "1" in home.cli("psql", "-p", "shop", "-c", "select 1")
+            home.cli("valkey-cli", "-p", "shop", "PING")
+            home.cli("addons", "rotate", "db", "-p", "shop")
+            home.cli("addons", "rotate", "cache", "-p", "shop")
+            home.cli("backup", "now", "-p", "shop", code=None)
+            home.cli("vault", "status")
+            assert not (home.path / "vault.key").exists()
+            passwords.add(urlsplit(told(home, app.host)["V_URL"]).password or "")
+            for name in ("db", "cache"):
+                connection = home.api("POST", "/api/v1/projects/shop/environments/production/addons", {"name": name})
+                passwords |= {str(connection[1].get("password", ""))} - {""}
+        assert len(passwords - {""}) == 4, "two of the service, before and after, and two of the owners"
+        for place, data in seen:
+            for text in (*passwords, key):
+                assert not text or text.encode() not in data, place
+        for pid in home.processes():
+            if pid != home.pid():
+                with contextlib.suppress(OSError):
+                    assert key.encode() not in Path(f"/proc/{pid}/environ").read_bytes(), Path(f"/proc/{pid}/cmdline").read_bytes()
