@@ -687,3 +687,20 @@ def die_at(point: str, reached: str) -> None:
 
 if __name__ == "__main__":
     crash(*sys.argv[1:])
+
+
+def test_one_that_hangs_is_told_of_soon(bench: Bench) -> None:
+    """A server that runs and says nothing is named so; whoever looks does not wait for it."""
+    if bench.subject.name.startswith("postgres"):
+        pytest.skip("its main process does not answer queries itself, and connections time out after 10 s")
+    pid = int(until(lambda: bench.driver.inspect(bench.shared.id).pid))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in Path(f"/proc/{pid}/task").glob("*/stat")))
+        began = time.monotonic()
+        seen = bench.driver.inspect(bench.shared.id)
+        assert seen.running and seen.detail["problem"] == "it does not answer"
+        assert time.monotonic() - began < 12
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: "problem" not in bench.driver.inspect(bench.shared.id).detail)

@@ -71,7 +71,8 @@ class AddOnCare:
             seen = driver.inspect(id)
         except (HomeportError, OSError) as error:
             return view.model_copy(update={"state": "down", "detail": str(error)})
-        state = "running" if seen.running else "stopped" if record.wanted == "stopped" else "down"
+        silent = "problem" in seen.detail
+        state = ("unwell" if silent else "running") if seen.running else "stopped" if record.wanted == "stopped" else "down"
         return view.model_copy(
             update={
                 "engine": f"{KINDS.get(definition.kind, definition.kind)} {seen.version} ({record.source or 'bundled'})",

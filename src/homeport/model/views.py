@@ -274,7 +274,7 @@ class AddOnView(Frozen):
     engine: str = ""
     """`postgresql 18.4 (bundled)`; `external` for a service somebody else runs."""
     state: str = ""
-    """`running`, `stopped`, `down`, `missing`; of an external one `well`, `unwell`, `unknown`."""
+    """`running`, `unwell` (it runs and does not answer), `stopped`, `down`, `missing`; of an external one `well`, `unwell`, `unknown`."""
     detail: str = ""
     host: str = ""
     port: int = 0

@@ -41,6 +41,9 @@ PLAN_MEMORY = {
 }  # fmt: skip
 """Memory of the sizes that providers name, as their price lists give it."""
 DEFAULT_MEMORY = 256 << 20
+LOOK_TIMEOUT = 3.0
+"""Seconds a server has to answer when somebody looks at it; one that works on its data may be slower, and is given more elsewhere."""
+SILENT = "it does not answer"
 ROTATE_AT = 10 << 20
 """Bytes of log at which a file is rotated."""
 

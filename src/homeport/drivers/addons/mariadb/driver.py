@@ -18,7 +18,7 @@ from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed, UpgradeFailed
 from homeport.drivers.addons.filling import fill
-from homeport.drivers.addons.keeping import ServerDriver, plan_memory, socket_host
+from homeport.drivers.addons.keeping import LOOK_TIMEOUT, SILENT, ServerDriver, plan_memory, socket_host
 from homeport.drivers.addons.mariadb import config, dumps
 from homeport.drivers.addons.mariadb.dumps import Admin
 from homeport.drivers.addons.mariadb.engine import MISSING, Engine, find
@@ -238,14 +238,15 @@ class MariaDBDriver(ServerDriver):
         return key.read_text()
 
     @contextlib.contextmanager
-    def admin(self, place: Place) -> Iterator[Admin]:
+    def admin(self, place: Place, timeout: float | None = None) -> Iterator[Admin]:
         """A connection that may do everything, over the socket. Raises pymysql.err.Error, OSError."""
         with socket_host(place.folder / "run") as host, contextlib.closing(socket.socket(socket.AF_UNIX)) as door:
-            door.settimeout(60)
+            door.settimeout(timeout or 60)
             door.connect(f"{host}/{config.SOCKET}")
             connection: Admin = pymysql.connect(
-                user=config.ADMIN, password=self._admin_password(place), charset="utf8mb4", autocommit=True, defer_connect=True
-            )
+                user=config.ADMIN, password=self._admin_password(place), charset="utf8mb4", autocommit=True, defer_connect=True,
+                read_timeout=timeout, write_timeout=timeout,
+            )  # fmt: skip
             connection.connect(door)
             try:
                 yield connection
@@ -267,10 +268,11 @@ class MariaDBDriver(ServerDriver):
             return Inspection(running=False, version=version, size=size, detail=detail)
         metrics: dict[str, float] = {}
         try:
-            with self.admin(place) as admin:
+            with self.admin(place, LOOK_TIMEOUT) as admin:
                 metrics = _figures(admin)
         except (pymysql.err.Error, OSError) as error:
-            detail["problem"] = str(error)
+            silent = isinstance(error, TimeoutError) or "timed out" in str(error)
+            detail["problem"] = SILENT if silent else str(error)
         return Inspection(
             running=True, version=version, pid=running.pid, size=size, memory=proportional_memory(server.holders()),
             connections=int(metrics.get("connections", 0)), metrics=metrics, detail=detail,

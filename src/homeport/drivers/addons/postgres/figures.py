@@ -10,6 +10,7 @@ from contextlib import suppress
 import psycopg
 
 from homeport.drivers.addons.base import Inspection
+from homeport.drivers.addons.keeping import SILENT
 from homeport.drivers.addons.postgres import slow
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.postgres.doors import Door
@@ -66,6 +67,8 @@ def inspect(cluster: Cluster, doors: Sequence[Door] = (), *, receiver: Receiver 
             metrics |= _received(receiver, covered)
         for door in doors:
             metrics |= door.figures()
+    except psycopg.errors.ConnectionTimeout:
+        detail["problem"] = SILENT
     except psycopg.Error as error:
         detail["problem"] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return Inspection(

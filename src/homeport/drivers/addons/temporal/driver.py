@@ -17,7 +17,7 @@ from urllib.parse import quote
 from homeport.drivers.addons import copies, front
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed, BackupFailed
-from homeport.drivers.addons.keeping import ServerDriver
+from homeport.drivers.addons.keeping import LOOK_TIMEOUT, SILENT, ServerDriver
 from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, Place, Record, choose_address, records
 from homeport.drivers.addons.servers import Command, Server, folder_size, proportional_memory, run_outside
 from homeport.drivers.files import copy_file, locked, remove_tree, sync_folder
@@ -247,7 +247,7 @@ class TemporalDriver(ServerDriver):
             metrics["open_workflows"] = _count(record, definition.namespace, "ExecutionStatus = 'Running'")
             metrics["workflows"] = _count(record, definition.namespace, "")
         except (OSError, http.client.HTTPException, ValueError) as error:
-            detail["problem"] = f"it does not answer: {type(error).__name__}"
+            detail["problem"] = SILENT if isinstance(error, TimeoutError) else f"{SILENT}: {type(error).__name__}"
         return Inspection(
             running=True, version=record.version, pid=running.pid, size=size, memory=proportional_memory(members),
             metrics=metrics, detail=detail,
@@ -391,9 +391,11 @@ def _parts(address: str) -> tuple[str, int] | None:
     return (found["host"].strip("[]"), int(found["port"])) if found and 0 < int(found["port"]) < 65536 else None
 
 
-def _ask(record: Record, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+def _ask(
+    record: Record, method: str, path: str, body: dict[str, str] | None = None, timeout: float = TIMEOUT
+) -> tuple[int, dict[str, Any]]:
     """One request to the server's HTTP interface. Raises OSError, HTTPException, ValueError."""
-    connection = http.client.HTTPConnection(LOOPBACK, record.extra_ports[0], timeout=TIMEOUT)
+    connection = http.client.HTTPConnection(LOOPBACK, record.extra_ports[0], timeout=timeout)
     with contextlib.closing(connection):
         headers = {"Content-Type": "application/json"} if body is not None else {}
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
@@ -403,7 +405,8 @@ def _ask(record: Record, method: str, path: str, body: dict[str, str] | None = N
 
 
 def _count(record: Record, namespace: str, query: str) -> float:
-    return float(_ask(record, "GET", f"/api/v1/namespaces/{namespace}/workflow-count?query={quote(query)}")[1].get("count", 0))
+    path = f"/api/v1/namespaces/{namespace}/workflow-count?query={quote(query)}"
+    return float(_ask(record, "GET", path, timeout=LOOK_TIMEOUT)[1].get("count", 0))
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -18,12 +18,13 @@ from urllib.parse import quote
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
-from homeport.drivers.addons.keeping import ServerDriver, plan_memory, socket_host
+from homeport.drivers.addons.keeping import LOOK_TIMEOUT, SILENT, ServerDriver, plan_memory, socket_host
 from homeport.drivers.addons.records import Place, Record
 from homeport.drivers.addons.servers import Command, folder_size, proportional_memory
 from homeport.drivers.addons.valkey import config, snapshots
@@ -239,7 +240,7 @@ class ValkeyDriver(ServerDriver):
         return key.read_text()
 
     @contextlib.contextmanager
-    def admin(self, place: Place, *, decoded: bool = True, database: int = 0) -> Iterator[redis.Redis]:
+    def admin(self, place: Place, *, decoded: bool = True, database: int = 0, timeout: float = 30.0) -> Iterator[redis.Redis]:
         """A client that may do everything, over the socket; not `decoded` it gives bytes. Raises redis.exceptions.RedisError.
 
         Its pool hands out the connection that was last used: one at a time, it is always the same one.
@@ -250,7 +251,7 @@ class ValkeyDriver(ServerDriver):
                 db=database,
                 username=config.ADMIN,
                 password=self._admin_password(place),
-                socket_timeout=30.0,
+                socket_timeout=timeout,
                 decode_responses=decoded,
                 retry=Retry(NoBackoff(), 0),
             )
@@ -273,8 +274,10 @@ class ValkeyDriver(ServerDriver):
             return Inspection(running=False, version=version, size=size, detail=detail)
         metrics: dict[str, float] = {}
         try:
-            with self.admin(place) as client:
+            with self.admin(place, timeout=LOOK_TIMEOUT) as client:
                 metrics = figures(client.info("everything"))
+        except (RedisTimeout, TimeoutError):
+            detail["problem"] = SILENT
         except (RedisError, OSError) as error:
             detail["problem"] = str(error)
         return Inspection(
