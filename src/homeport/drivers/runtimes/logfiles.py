@@ -68,13 +68,16 @@ class InstanceLog:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def tail(self, count: int) -> tuple[list[LogLine], dict[Stream, int]]:
-        """The last `count` lines of both streams in order of time, and the offsets up to which they reach."""
+    def tail(self, count: int, *, whole: bool = False) -> tuple[list[LogLine], dict[Stream, int]]:
+        """The last `count` lines of both streams in order of time, and the offsets up to which they reach.
+
+        With `whole` a line that has not ended yet is left for later: half a secret would not be known as one.
+        """
         marks = self._marks()
         found: list[tuple[datetime, LogLine]] = []
         ends: dict[Stream, int] = {}
         for stream in STREAMS:
-            lines, ends[stream] = self._last_lines(stream, count)
+            lines, ends[stream] = self._last_lines(stream, count, whole)
             latest = self._changed(stream)
             for offset, text in lines:
                 at = _time_of(marks, STREAMS.index(stream), offset) or latest
@@ -82,8 +85,8 @@ class InstanceLog:
         found.sort(key=lambda pair: pair[0])
         return [line for _, line in found][-count:] if count else [], ends
 
-    def _last_lines(self, stream: Stream, count: int) -> tuple[list[tuple[int, str]], int]:
-        """Lines with the offset behind each."""
+    def _last_lines(self, stream: Stream, count: int, whole: bool) -> tuple[list[tuple[int, str]], int]:
+        """Lines with the offset behind each, and the offset behind them all."""
         base = self.base(stream)
         try:
             with self.path(stream).open("rb") as file:
@@ -99,6 +102,9 @@ class InstanceLog:
         if start == 0 and data.count(b"\n") < count:
             older = self._rotated(stream, count - data.count(b"\n"))
             data, start = older + data, -len(older)
+        begun = len(data) - data.rfind(b"\n") - 1
+        if whole and 0 < begun < LONGEST:
+            data, size = data[:-begun], size - begun
         offset = base + start
         lines: list[tuple[int, str]] = []
         for line in io.BytesIO(data):

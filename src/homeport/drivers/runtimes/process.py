@@ -363,7 +363,7 @@ class ProcessRuntime:
             return
         live = self._adopt(id)
         instance_log = live.log if live is not None else InstanceLog(id, self._folder(id).log)
-        lines, ends = instance_log.tail(tail)
+        lines, ends = instance_log.tail(tail, whole=live is not None and not live.ended.is_set())
         yield from lines
         if follow and live is not None:
             yield from instance_log.follow(ends, live.ended.is_set, stopped)

@@ -138,3 +138,20 @@ def test_bytes_that_are_not_text_are_shown_as_such(log: InstanceLog) -> None:
     """What is not UTF-8 does not break reading."""
     (log.folder / "stdout.log").write_bytes(b"a\xff\nb\r\n")
     assert _tail(log) == [("stdout", "a\ufffd"), ("stdout", "b")]
+
+
+def test_half_a_line_waits_for_its_other_half(log: InstanceLog) -> None:
+    """A secret that is written in two pieces is never shown in two pieces: the tail leaves it, following shows it whole."""
+    _write(log, "before\ncanary-")
+    lines, ends = log.tail(10, whole=True)
+    assert [line.text for line in lines] == ["before"]
+    _write(log, "secret\nlast")
+    assert [line.text for line in log.follow(ends, lambda: True, lambda: False)] == ["canary-secret", "last"]
+    assert _tail(log) == [("stdout", "before"), ("stdout", "canary-secret"), ("stdout", "last")]
+
+
+def test_a_very_long_line_is_cut_at_a_blank(log: InstanceLog) -> None:
+    """A line that never ends is cut, and not in the middle of a word."""
+    _write(log, "x" * (logfiles.LONGEST - 4) + " canary-secret more")
+    found = [line.text for line in log.follow({"stdout": 0}, lambda: True, lambda: False)]
+    assert len(found) == 2 and "canary-secret" in found[0] + "|" + found[1] and "".join(found).endswith("canary-secret more")
