@@ -82,6 +82,8 @@ def _shown(found: dict[str, Any], *, json: bool) -> None:
         ("state", found["state"]),
         ("detail", found["detail"]),
         ("address", _address(found)),
+        ("web interface", found["facts"].get("ui", "")),
+        ("namespace", found["facts"].get("namespace", "")),
         ("replicas", ", ".join(found["replicas"])),
         ("pool", found["pool"]),
         ("from outside", f"port {found['gate']} of this machine, with sslmode=require" if found["gate"] else ""),
@@ -95,8 +97,14 @@ def _shown(found: dict[str, Any], *, json: bool) -> None:
     return show.table(("WHAT", ""), [row for row in rows if row[1] not in ("", None)])
 
 
+LABELS = {"memory_bytes": "data in memory bytes", "memory_limit_bytes": "most data in memory bytes"}
+"""Figures of engines whose names would be taken for the server's own memory."""
+
+
 def _metric(key: str, value: float) -> tuple[str, str]:
-    words = key.replace("_", " ")
+    words = LABELS.get(key, key).replace("_", " ")
+    if words.endswith(" ratio"):
+        return words.removesuffix(" ratio"), f"{value:.1%}"
     return (words.removesuffix(" bytes"), show.size(value)) if words.endswith(" bytes") else (words, f"{value:.12g}")
 
 
@@ -145,6 +153,7 @@ def rotate(
 
 def restart(name: Name, project: Project = None, environment: Environment = "production", json: Json = False) -> None:
     client, path = _at(project, environment)
+    _working(f"Restarting {name} …", json=json)
     found = client.call("POST", f"{path}/{segment(name)}/restart", {}, timeout=300)
     if json:
         return show.as_json(found)
@@ -159,6 +168,7 @@ def upgrade(
     json: Json = False,
 ) -> None:
     client, path = _at(project, environment)
+    _working(f"Upgrading {name}; this takes as long as its data is large …", json=json)
     found = client.call("POST", f"{path}/{segment(name)}/upgrade", {"version": version}, timeout=3600)
     if json:
         return show.as_json(found)
@@ -249,6 +259,12 @@ def port_forward(
 
 
 # --- what they share ----------------------------------------------------------------------------------------------
+
+
+def _working(text: str, *, json: bool) -> None:
+    """Say what is waited for, beside the answer."""
+    if not json:
+        show.note(text)
 
 
 def _at(project: str | None, environment: str) -> tuple[Client, str]:
