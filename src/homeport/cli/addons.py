@@ -104,7 +104,7 @@ LABELS = {"memory_bytes": "data in memory bytes", "memory_limit_bytes": "most da
 def _metric(key: str, value: float) -> tuple[str, str]:
     words = LABELS.get(key, key).replace("_", " ")
     if words.endswith(" ratio"):
-        return words.removesuffix(" ratio"), f"{value:.1%}"
+        return words, f"{value:.1%}"
     return (words.removesuffix(" bytes"), show.size(value)) if words.endswith(" bytes") else (words, f"{value:.12g}")
 
 
