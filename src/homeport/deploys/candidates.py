@@ -13,7 +13,6 @@ from homeport.deploys.masking import Masker
 from homeport.deploys.own_ports import seen_port
 from homeport.deploys.platform import Platform, needs_process
 from homeport.deploys.progress import ProgressLog
-from homeport.deploys.secrets import is_internal
 from homeport.drivers.runtimes.base import Handle
 from homeport.drivers.runtimes.health import HealthProber, Verdict
 from homeport.model.errors import HomeportError
@@ -181,7 +180,7 @@ def deadline_of(service: Service) -> timedelta:
 
 def unwell(platform: Platform, release: Release, row: InstanceRow, verdict: Verdict) -> ReleaseUnwell:
     """The error for an instance that did not become well: one sentence of cause, and its own last lines, masked."""
-    tail = last_lines(platform, release, row.service, row.id)
+    tail = last_lines(platform, release, row.id)
     taken = platform.own_ports.collision(tail)
     return ReleaseUnwell(
         what=f"Release {release.id} was not put live; what served before still serves.",
@@ -191,20 +190,20 @@ def unwell(platform: Platform, release: Release, row: InstanceRow, verdict: Verd
     )
 
 
-def last_lines(platform: Platform, release: Release, service: str, id: str) -> list[str]:
+def last_lines(platform: Platform, release: Release, id: str) -> list[str]:
     """What an instance said last, without secrets."""
-    masker = masker_of(platform, release, service)
+    masker = masker_of(platform, release)
     return [masker(line.text) for line in platform.runtime.logs(id, tail=TAIL)]
 
 
-def masker_of(platform: Platform, release: Release, service: str) -> Masker:
-    """Hides every vault value that a service of a release knows, and the passwords of the environment's add-ons."""
-    return masker_for(platform, release.project, release.environment, release.secrets.get(service, {}).values())
+def masker_of(platform: Platform, release: Release) -> Masker:
+    """Hides every vault value of a release, since services refer to each other's, and the passwords of the environment's add-ons."""
+    pins = [pinned for mine in release.secrets.values() for pinned in mine.values()]
+    return masker_for(platform, release.project, release.environment, pins)
 
 
 def masker_for(platform: Platform, project: str, environment: str, pins: Iterable[PinnedSecret], *more: str) -> Masker:
-    """Hides pinned values, `more`, and the passwords of add-ons. A value that was destroyed or disabled since is opened no more."""
+    """Hides pinned values, `more`, and the passwords of add-ons, former ones too. What was destroyed since cannot be opened any more."""
     book = platform.secrets
-    values = [*more, *book.shown(project, environment, pins)]
-    values += [book.value_of(row) for name, row in book.names(project, environment).items() if is_internal(name)]
+    values = [*more, *book.shown(project, environment, pins), *book.own_values(project, environment)]
     return Masker(value for value in values if value)

@@ -60,7 +60,7 @@ def _attempt(platform: Platform, release: Release, service: str, hook: Hook, id:
     ended = platform.runtime.wait(id, limit)
     if ended is None:
         platform.runtime.stop(id)
-    return ended, last_lines(platform, release, service, id)
+    return ended, last_lines(platform, release, id)
 
 
 def _failed(release: Release, service: str, why: str, tail: list[str]) -> CommandFailed:

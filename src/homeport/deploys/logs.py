@@ -70,7 +70,7 @@ def _masker(platform: Platform, maskers: dict[tuple[int, str], Masker], row: Ins
     key = (row.number, row.service)
     if key not in maskers:
         found = platform.store.releases.get(row.project, row.environment, row.number)
-        maskers[key] = masker_of(platform, found.release, row.service) if found else Masker(())
+        maskers[key] = masker_of(platform, found.release) if found else Masker(())
     return maskers[key]
 
 

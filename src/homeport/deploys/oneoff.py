@@ -22,7 +22,7 @@ def run_command(platform: Platform, release: Release, service: str, command: tup
         raise ProjectNotFound(what="Nothing was run.", why=why, fix="See `homeport status`.")
     id = f"{release.project}-{release.environment}-{name}-run-{secrets.token_hex(4)}"
     env = platform.environment_of(release, name, direct=True)
-    mask = masker_of(platform, release, name)
+    mask = masker_of(platform, release)
     platform.event("run", f"{actor} ran a command in {name}: {mask(command[0])}.", release, actor=actor, subject=name)
     platform.start(platform.place(release, name, id, env, command=command, once="run"))
     return _output(platform, id, mask)

@@ -66,7 +66,7 @@ class Proof:
                         what=f"Release {release.id} was not put live; what served before still serves.",
                         why=f"{row.service} is well by itself, but through the edge {got}.",
                         fix="Does the application refuse the host name or the forwarded headers? See `homeport logs`.",
-                        tail=last_lines(self.platform, release, row.service, row.id),
+                        tail=last_lines(self.platform, release, row.id),
                     )
 
     def end(self, release: Release) -> ProbeResult:

@@ -6,6 +6,7 @@ A name is `KEY` for the whole environment or `service/KEY` for one service; grou
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import secrets
 import string
@@ -201,6 +202,14 @@ class SecretBook:
         rows = self.store.secrets.versions(project, environment, [(pin.name, pin.version) for pin in pins])
         return [self._open(row) for row in rows.values() if row.sealed is not None]
 
+    def own_values(self, project: str, environment: str) -> list[str]:
+        """Every version of Homeport's own entries, for masking them: an instance may still have a password that was rotated since."""
+        found: list[str] = []
+        for row in self.store.secrets.beginning(project, environment, OWN):
+            with contextlib.suppress(SecretDoesNotOpen):  # of a vault whose key was lost
+                found.append(self._open(row))
+        return found
+
     def _pinned(self, pin: PinnedSecret, row: SecretRow | None) -> str:
         if row is None or row.sealed is None or row.state == "disabled":
             state = "gone" if row is None else row.state
@@ -279,12 +288,15 @@ class SecretBook:
         return self.sealer.open(row.sealed or b"", _place(row.project, row.environment, row.name, row.version))
 
 
+OWN = ("addon.", PREFIX)
+"""What the names of Homeport's own entries begin with."""
+
 _VERBS = {"generated": "generate", "restored": "restore", "rotated": "rotate", "previous": "rotate"}
 
 
 def is_internal(name: str) -> bool:
     """Whether an entry is Homeport's own (a password of an add-on, a text around a reference) and no variable."""
-    return name.startswith(("addon.", PREFIX))
+    return name.startswith(OWN)
 
 
 def _place(project: str, environment: str, name: str, version: int) -> str:

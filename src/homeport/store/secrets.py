@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 
 from homeport.store.database import Database
 from homeport.store.tables import secrets as table
-
 
 _NAMES = 1000
 """Names of one query."""
@@ -79,6 +78,13 @@ class SecretRows:
             rows = [SecretRow(**row) for row in db.execute(query).mappings()]
         newest = {row.name: row for row in rows if row.state in ("enabled", "unset")}
         return {name: row for name, row in newest.items() if row.state == "enabled"}
+
+    def beginning(self, project: str, environment: str, starts: Iterable[str]) -> list[SecretRow]:
+        """Every sealed version of the names that begin so."""
+        names = or_(*(table.c.name.startswith(start, autoescape=True) for start in starts))
+        here = table.c.project == project, table.c.environment == environment, table.c.sealed.is_not(None), names
+        with self.database.transaction() as db:
+            return [SecretRow(**row) for row in db.execute(select(table).where(*here)).mappings()]
 
     def history(self, project: str, environment: str, name: str = "") -> list[SecretRow]:
         """Every version, oldest first."""

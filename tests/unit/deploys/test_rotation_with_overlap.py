@@ -12,9 +12,11 @@ from doors import fake_platform, go_live
 
 from homeport.deploys import rotation
 from homeport.deploys.audit import Caller
+from homeport.deploys.candidates import masker_of
 from homeport.deploys.config import Surroundings, environment_of, pin
 from homeport.deploys.guard import guarded
 from homeport.deploys.history import restore_moment
+from homeport.deploys.masking import MASK
 from homeport.deploys.plan import make_plan
 from homeport.deploys.platform import Platform
 from homeport.deploys.rotation import rotate_value
@@ -89,6 +91,16 @@ def test_both_values_are_handed_out_until_the_overlap_is_over(platform: Platform
     plan = make_plan(SPEC, WHERE[1], second, capabilities=Capabilities())
     assert not [d for d in guarded(plan, second, SPEC, third.secrets).differences if d.destructive]
     assert variables(platform, second) == found and variables(platform, first)["JWT"] == old
+
+
+def test_a_log_hides_what_other_services_and_former_passwords_are(platform: Platform) -> None:
+    """Services refer to each other's values, and an instance may have a password of an add-on that was rotated since."""
+    release = deploy(platform)
+    for password in ("former-password", "newer-password"):
+        platform.secrets.set(*WHERE, "addon.db/web.password", password, by="homeport", source="rotated")
+    mask = masker_of(platform, release)
+    line = f"{variables(platform, release)['JWT']} by hand former-password newer-password"
+    assert mask(line) == f"{MASK} {MASK} {MASK} {MASK}"
 
 
 def test_a_value_that_was_set_by_hand_is_given(platform: Platform, book: SecretBook) -> None:

@@ -76,7 +76,7 @@ def test_the_texts_are_no_variables_of_their_own(platform: Platform, book: Secre
     assert {v.key for v in Views(platform).variables(*WHERE)} == {"URL"}
     assert book.export(*WHERE, by=ME) == {"URL": URL}
     assert {row.subject for row in book.store.audit.list(action="set")} == {"shop/production/URL@1"}
-    assert CANARY not in masker_of(platform, release, "web")(f"connecting to postgres://me:{CANARY}@10.0.0.5:5432/app?key={CANARY}2")
+    assert CANARY not in masker_of(platform, release)(f"connecting to postgres://me:{CANARY}@10.0.0.5:5432/app?key={CANARY}2")
 
 
 def test_a_destroyed_reference_takes_its_texts_along(book: SecretBook) -> None:
