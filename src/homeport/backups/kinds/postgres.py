@@ -39,7 +39,7 @@ class PostgresCopier:
     def take(self, room: Room, id: AddOnId, folder: Path) -> Taken:
         cluster = room.postgres.cluster(id)
         era = wal.era_of(cluster)
-        ref = room.postgres.back_up(id, folder)
+        ref = room.postgres.back_up(id, folder, durable=False)
         print_, point = fingerprints.at_point(cluster, ref.id)
         try:
             wal.flush(room, id)

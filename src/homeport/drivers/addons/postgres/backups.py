@@ -66,14 +66,14 @@ class Recovery(Frozen):
     """Time of the last transaction it saw: for `past-archive`, the latest that can be asked for."""
 
 
-def back_up(cluster: Cluster, target: Path) -> BackupRef:
-    """A checked base backup in a new folder of `target`. Raises BackupFailed."""
+def back_up(cluster: Cluster, target: Path, *, durable: bool = True) -> BackupRef:
+    """A checked base backup in a new folder of `target`; not waited for to be on the disk when it is not `durable`. Raises BackupFailed."""
     record = cluster.record
     with copies.copying(record, target) as (id, part):
         data = part / "data"
         _client(
             cluster, "pg_basebackup", "-D", str(data), "--format=plain", "--wal-method=stream", "--checkpoint=fast", "--no-password",
-            "--manifest-checksums=SHA256", "--label", id,
+            "--manifest-checksums=SHA256", "--label", id, *(() if durable else ("--no-sync",)),
         )  # fmt: skip
         damage = damaged(cluster.engine, data)
         if damage:

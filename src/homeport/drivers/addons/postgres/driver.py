@@ -289,9 +289,12 @@ class PostgresDriver(ServerDriver):
 
     # -- copies ----------------------------------------------------------------------------------------------------
 
-    def back_up(self, id: AddOnId, target: Path) -> BackupRef:
-        """A base backup in a new folder of `target`. Changes go on meanwhile. Raises AddOnMissing, BackupFailed."""
-        return backups.back_up(self.cluster(id), target)
+    def back_up(self, id: AddOnId, target: Path, *, durable: bool = True) -> BackupRef:
+        """A base backup in a new folder of `target`. Changes go on meanwhile. Raises AddOnMissing, BackupFailed.
+
+        One that is packed and thrown away need not be `durable`: what it is packed into is.
+        """
+        return backups.back_up(self.cluster(id), target, durable=durable)
 
     def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
         """Logins keep the passwords of the backup until the new add-on is provisioned. Raises BackupDamaged, AddOnFailed."""
