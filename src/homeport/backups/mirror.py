@@ -47,6 +47,8 @@ LONGEST = 8.0
 PAGE = 4096
 MOST = 200
 """Objects of a generation; then everything is sent anew and the generation before the last is removed."""
+RENEWED = 6 * 3600.0
+"""Seconds after which a generation ends at the next write: what was removed or damaged on a target meanwhile is there again then."""
 KEPT = 2
 """Generations kept on a target."""
 PREFIX = "store"
@@ -79,6 +81,8 @@ class _Sent:
     number: int = -1
     digests: list[bytes] = field(default_factory=list)
     bytes: int = 0
+    began: float = 0.0
+    """`time.monotonic()` of its first object."""
     files: dict[str, str] = field(default_factory=dict)
     mark: str = ""
 
@@ -91,6 +95,7 @@ class Mirror:
         self._changes = Changes(room.store.database)
         self._sent: dict[str, _Sent] = {}
         self._said: set[str] = set()
+        self._rested: tuple[object, ...] = ()
         self.sent = 0
         """Objects sent since the start."""
         self._lock = threading.Lock()
@@ -128,10 +133,14 @@ class Mirror:
         return problems
 
     def _tick(self) -> dict[str, str]:
-        mark, files = self._changes.mark(), _files(self.room.home)
-        targets = self.room.targets()
+        mark = self._changes.mark()
+        seen = (mark, *_stats(self.room.home))
+        if seen == self._rested:
+            return {}  # nothing was written since every target had everything; targets themselves are in the store
+        files, targets = _files(self.room.home), self.room.targets()
         behind = [target for target in targets if (sent := self._of(target)).mark != mark or sent.files != files]
         if not behind:
+            self._rested = seen
             return {}
         image = self._image()
         digests = [hashlib.blake2b(image[start : start + PAGE], digest_size=16).digest() for start in range(0, len(image), PAGE)]
@@ -144,6 +153,7 @@ class Mirror:
                     self.sent += 1
                 except (StorageFailed, OSError) as error:
                     problems[target.name] = getattr(error, "why", None) or str(error)
+        self._rested = () if problems else seen
         return problems
 
     def _of(self, target: Any) -> _Sent:
@@ -163,7 +173,8 @@ class Mirror:
         return file.read_bytes()
 
     def _send(self, sent: _Sent, repository: Repository, image: bytes, digests: list[bytes], files: dict[str, str]) -> None:
-        new = sent.number < 0 or sent.number + 1 >= MOST or sent.bytes > 2 * len(image) + (1 << 20)
+        old = sent.number + 1 >= MOST or sent.bytes > 2 * len(image) + (1 << 20) or time.monotonic() - sent.began > RENEWED
+        new = sent.number < 0 or old
         generation, number = (_next(repository), 0) if new else (sent.generation, sent.number + 1)
         had = [] if new else sent.digests
         changed = [index for index, digest in enumerate(digests) if index >= len(had) or had[index] != digest]
@@ -176,7 +187,18 @@ class Mirror:
         sent.generation, sent.number, sent.digests, sent.files = generation, number, digests, files
         sent.bytes = len(pages) if new else sent.bytes + len(pages)
         if new:
+            sent.began = time.monotonic()
             _tidy(repository)
+
+
+def _stats(home: Path) -> list[tuple[int, int, int]]:
+    """What changes when one of the small files is written."""
+    found = []
+    for name in FILES:
+        with contextlib.suppress(FileNotFoundError):
+            seen = (home / name).stat()
+            found.append((seen.st_ino, seen.st_size, seen.st_mtime_ns))
+    return found
 
 
 def _files(home: Path) -> dict[str, str]:

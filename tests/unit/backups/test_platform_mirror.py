@@ -141,10 +141,15 @@ def test_damaged_missing_and_planted_objects_are_never_applied(house: House, tmp
 
 
 def test_generations_begin_anew_and_old_ones_go(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a number of objects everything is sent anew; the last two generations stay on the target."""
+    """After a number of objects, or a time, everything is sent anew; the last two generations stay on the target."""
     monkeypatch.setattr(mirror, "MOST", 3)
     watched = Mirror(house.room)
     for number in range(10):
+        house.store.events.add("test", f"event {number}")
+        watched.tick()
+    shutil.rmtree(tmp_path / "away" / "store")
+    monkeypatch.setattr(mirror, "RENEWED", 0.0)
+    for number in (8, 9):
         house.store.events.add("test", f"event {number}")
         watched.tick()
     folders = {file.parent for file in objects(tmp_path)}
