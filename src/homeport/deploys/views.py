@@ -196,7 +196,7 @@ class Views:
 
     def _with_values(self, project: str, environment: str) -> None:
         """Raises ProjectNotFound unless the environment is there, or values wait for its first deploy."""
-        if not self.store.secrets.history(project, environment):
+        if self.store.environments.get(project, environment) is None and not self.store.secrets.numbers(project, environment):
             self.row(project, environment)
 
     def variables(self, project: str, environment: str) -> list[VariableView]:
