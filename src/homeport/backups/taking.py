@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +27,8 @@ log = logging.getLogger("homeport.backups")
 TRIED = "tried"
 STAGED_FOR = timedelta(days=7)
 """How long a copy waits on the machine for a target to come back, when no target has it."""
+PACKERS = 2
+"""Portions packed side by side: one computes while another waits for the disk."""
 PART = 128 << 20
 """Bytes of files that go into one object: what is sent again when a transfer breaks off."""
 
@@ -144,11 +147,16 @@ def _send(room: Room, manifest: Manifest, copy: Path, blobs: Path | None = None)
         name = part.key.rsplit("/", 1)[1]
         if blobs is not None and (blobs / name).exists():
             (blobs / name).rename(staging / name)
-    plain = 0
-    for number, names in enumerate(portions(copy)):
-        plain += sum(os.lstat(copy / name).st_size for name in names)
-        packed = pack_tree(copy, names, staging / f"{number:04}.parcel", room.key)
-        parts.append(Part(key=f"backups/{manifest.id}/{number:04}.parcel", size=packed.size, sha256=packed.sha256))
+    cut, key = portions(copy), room.key
+    plain = sum(os.lstat(copy / name).st_size for names in cut for name in names)
+
+    def pack(portion: tuple[int, list[str]]) -> Part:
+        number, names = portion
+        packed = pack_tree(copy, names, staging / f"{number:04}.parcel", key)
+        return Part(key=f"backups/{manifest.id}/{number:04}.parcel", size=packed.size, sha256=packed.sha256)
+
+    with ThreadPoolExecutor(PACKERS, thread_name_prefix="pack") as pool:
+        parts += pool.map(pack, enumerate(cut))
     manifest = manifest.model_copy(update={"parts": tuple(parts), "plain": plain})
     write_atomic(staging / "manifest.json", manifest.model_dump_json(exclude_defaults=True).encode(), 0o600)
     remove_tree(copy)
