@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import threading
@@ -25,8 +26,8 @@ class Relay:
             self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
         except OSError as error:
             raise CliError(
-                {"code": "usage", "what": "Nothing is forwarded.", "why": f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}.",
-                 "fix": "Name another port, or none."}
+                {"code": "usage", "what": "Nothing is forwarded.",
+                 "why": f"Port {port} of 127.0.0.1 cannot be used: {os.strerror(error.errno or 0)}.", "fix": "Name another port, or none."}
             ) from error  # fmt: skip
         self.port: int = self._listener.getsockname()[1]
 
