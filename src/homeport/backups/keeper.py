@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from homeport.backups import drills, forgetting, settling, standing, taking, wal
+from homeport.backups import drills, forgetting, mirror, settling, standing, taking, wal
 from homeport.backups.errors import BackupMissing
 from homeport.backups.guard import DiskReport, Watch, report
 from homeport.backups.kinds import COPIERS, copier_of
@@ -232,6 +232,8 @@ class Keeper:
         return found
 
     def _loss(self, kind: str, id: AddOnId) -> dict[str, float | None]:
+        if kind == PLATFORM:
+            return {"rpo": mirror.LOST_AT_MOST}
         if kind != "postgres":
             return {}
         rpo = self.room.policy.loss(id.project, id.environment, id.name).total_seconds()

@@ -44,6 +44,8 @@ EVERY = 2.0
 """Seconds between looks whether the store was written to."""
 LONGEST = 8.0
 """Seconds between looks at most, for targets that take long: a busy store does not keep one busy for good."""
+LOST_AT_MOST = EVERY + LONGEST
+"""Seconds of what the platform knows that may be lost with the machine, while targets answer."""
 PAGE = 4096
 MOST = 200
 """Objects of a generation; then everything is sent anew and the generation before the last is removed."""
