@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from homeport.blueprints.manifests import bytes_of, command_of, expand, plain_text, quantity, read_probe
 from homeport.blueprints.view import View
 from homeport.model.addon import AddOnBase
-from homeport.model.env import EnvValue, FromAddOn, FromGroup, PlainValue, SecretValue, Template
+from homeport.model.env import AddOnProperty, EnvValue, FromAddOn, FromGroup, PlainValue, SecretValue, Template
 from homeport.model.service import HealthCheck
 
-_ADDON_KEYS = frozenset({"url", "host", "port", "user", "password", "database", "hostport", "private-url", "public-url", "pooled-url", "direct-url"})
+_ADDON_KEYS = frozenset(get_args(AddOnProperty))
 _PULL = {"Always": "always", "IfNotPresent": "missing", "Never": "never"}
 PLACED = "decides where in a cluster a pod runs"
 
