@@ -24,7 +24,7 @@ from homeport.deploys.own_ports import OwnPorts
 from homeport.deploys.plan import instances_of, strategy_of
 from homeport.deploys.ports import at_port
 from homeport.deploys.progress import ProgressLogs
-from homeport.deploys.provided import facts_of_run, platform_name, provided
+from homeport.deploys.provided import build_variables, facts_of_run, platform_name, provided
 from homeport.deploys.routes import Live, host_of, hosts_of, make_table
 from homeport.deploys.secrets import SecretBook
 from homeport.deploys.vault import VaultCare
@@ -198,7 +198,12 @@ class Platform:
 
     def told(self, release: Release, service: str) -> list[tuple[str, str, dict[str, str]]]:
         """What a service is told that nobody names, strongest first: `add-on`, `service` or `platform`, a note, and the variables."""
-        platform = platform_name(release.dialects.get(service, ""))
+        dialect = release.dialects.get(service, "")
+        platform = platform_name(dialect)
+        if isinstance(release.spec.services[service], StaticService):
+            spec = release.spec.model_copy(update={"name": release.project})
+            built = build_variables(spec, release.environment, service, release.revision, dialect, self.settings.edge_port)
+            return [("platform", f"as {platform} gives it to builds", {**built[0], **built[1]})] if platform else []
         return [
             ("add-on", "of the only add-on that has it", self.addons.variables(release, service)),
             ("service", "of another service of the project", self._discovery(release, service)),

@@ -238,8 +238,6 @@ class Views:
         found: list[VariableView] = []
         for name in active_services(release) if release else []:
             assert release is not None  # noqa: S101
-            if isinstance(release.spec.services[name], StaticService):
-                continue
             named = {*layers(release.spec, release.spec.services[name], release.secrets.get(name, {}))}
             for origin, note, values in self.platform.told(release, name):
                 shown = {key: None if origin.startswith("add-on") else value for key, value in values.items() if key not in named}

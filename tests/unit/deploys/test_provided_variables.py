@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from doors import fake_platform, go_live
 
 from homeport.deploys.provided import address_of, build_variables, told_names
 from homeport.deploys.vendor import Facts, of_the_revision, provided, repository_of, storage
+from homeport.deploys.views import Views
 from homeport.model.env import PlainValue
 from homeport.model.release import Revision
 from homeport.model.service import Build, CronService, Disk, Domain, StaticService, WebService, WorkerService
@@ -163,3 +166,21 @@ def test_storage_integrations_have_names_of_their_own() -> None:
     assert storage("netlify", "postgres", env)["NETLIFY_DATABASE_URL"] == env["DATABASE_URL"]
     assert storage("vercel", "redis", {"REDIS_URL": "redis://x"}) == {"KV_URL": "redis://x"}
     assert storage("render", "postgres", env) == {} == storage("vercel", "mariadb", {"DATABASE_URL": "mysql://x"})
+
+
+def test_they_are_listed_with_where_they_come_from(tmp_path: Path) -> None:
+    """What nobody names is listed on demand: of the platform, for a site what its build got; what the file sets is not listed twice."""
+    platform = fake_platform(tmp_path / "home")
+    try:
+        site = {"kind": "static", "publish": "out"}
+        spec = {"services": {"web": {"kind": "web", "command": "run", "env": {"RENDER": "mine"}}, "site": site}}
+        made = go_live(platform, spec)
+        release = made.model_copy(update={"number": 2, "id": "r2", "dialects": {"web": "render", "site": "netlify"}})
+        platform.store.releases.reserve("shop", "production")
+        platform.store.releases.record(release)
+        platform.store.releases.go_live("shop", "production", 2)
+        listed = {(row.service, row.key): row for row in Views(platform).told("shop", "production")}
+        assert listed["web", "RENDER_SERVICE_NAME"].value == "web" and listed["web", "RENDER_SERVICE_NAME"].note == "as Render gives it"
+        assert listed["site", "CONTEXT"].origin == "platform" and ("web", "RENDER") not in listed
+    finally:
+        platform.store.close()
