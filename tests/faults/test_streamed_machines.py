@@ -98,6 +98,7 @@ def kill(pids: list[int]) -> None:
             continue
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("backups-streaming")
 @pytest.mark.timeout(180)
 def test_a_lost_machine_loses_no_more_than_was_allowed(tmp_path: Path) -> None:

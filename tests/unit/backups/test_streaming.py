@@ -200,7 +200,7 @@ def test_a_moment_in_the_unfinished_segment_is_reached_exactly(house: House, she
 
 
 def test_damage_to_the_beginning_and_before_it_is_found(house: House, shelf: Path) -> None:
-    """A changed bit in it, and a finished segment that is missing before it, are found before anything is touched."""
+    """A changed bit in it, another timeline, and a finished segment that is missing before it are found before anything is touched."""
     place = house.add("harm")
     with streaming(house, place) as (streams, manifest):
         for _ in range(3):
@@ -219,6 +219,10 @@ def test_damage_to_the_beginning_and_before_it_is_found(house: House, shelf: Pat
         with pytest.raises(ParcelDamaged):
             rows_of(house, place, manifest)
         (shelf / key).write_bytes(kept)
+        (shelf / key).rename(strange := (shelf / key).with_name(f"00000007{Path(key).name[8:]}"))
+        with pytest.raises(WalBroken, match="timeline 00000007"):
+            rows_of(house, place, manifest)
+        strange.rename(shelf / key)
         (shelf / whole[-1][1]).rename(shelf / "elsewhere")
         with pytest.raises(WalBroken, match=whole[-1][0]):
             rows_of(house, place, manifest)
@@ -298,6 +302,7 @@ def kill(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_receiver_that_was_away_too_long_begins_anew(house: House, shelf: Path) -> None:
     """The slot keeps no more than its share of the disk; what lies between comes from the archive, and an event says so."""
     place = house.add("cut", Postgres(database="shop", memory=64 << 20, parameters={"max_slot_wal_keep_size": "16MB"}))
@@ -327,6 +332,7 @@ def test_a_receiver_that_was_away_too_long_begins_anew(house: House, shelf: Path
         assert rows_of(house, place, manifest) == list(range(1, 8))
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
 def test_a_disk_without_room_for_the_receiver_is_waited_for(house: House, shelf: Path) -> None:

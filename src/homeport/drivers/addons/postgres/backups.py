@@ -218,6 +218,9 @@ def check_archive(engine: Engine, base: Path, wal: Path) -> Recovery | None:
     unfinished = [last] if last and last[8:] >= first[8:] and last[:8] >= timeline else []
     if not mine and not unfinished:
         return Recovery(state="wal-missing", why=f"The archive has nothing from the backup's first segment {first} on.")
+    strange = next((name for name in unfinished if name[:8] != max(mine, default=first)[:8]), "")
+    if strange and not (wal / f"{strange[:8]}.history").is_file():
+        return Recovery(state="wal-missing", why=f"The history of timeline {strange[:8]}, which {strange} is of, is not in the archive.")
     gap = _gap([*mine, *unfinished], first)
     if gap:
         return Recovery(state="wal-missing", why=f"The segment {gap} is not in the archive.")
