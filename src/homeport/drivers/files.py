@@ -161,13 +161,13 @@ def remove_tree(folder: Path) -> None:
     """Remove a tree that may hold read-only folders; already gone is success. The folder that holds it keeps its mode."""
 
     def unlock(function: Callable[..., object], path: str, _error: object) -> None:
-        if Path(path) != folder:
-            os.chmod(Path(path).parent, 0o700)
-        if function in {os.scandir, os.open, os.rmdir} and Path(path).is_dir() and not Path(path).is_symlink():
-            os.chmod(path, 0o700)
-            shutil.rmtree(path)
-        else:
-            with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # somebody else removes it at the same moment
+            if Path(path) != folder:
+                os.chmod(Path(path).parent, 0o700)
+            if function in {os.scandir, os.open, os.rmdir} and Path(path).is_dir() and not Path(path).is_symlink():
+                os.chmod(path, 0o700)
+                shutil.rmtree(path)
+            else:
                 os.unlink(path)
 
     if folder.is_symlink() or folder.is_file():

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -160,3 +161,16 @@ def test_a_closed_folder_above_makes_a_file_unreachable() -> None:
     """Whether others can get to a file depends on every folder above it."""
     assert world_reachable(Path("/bin/sh"))
     assert not world_reachable(Path("/no/such/file"))
+
+
+def test_two_remove_one_tree(tmp_path: Path) -> None:
+    """Who removes what somebody else removes at the same moment succeeds."""
+    for attempt in range(20):
+        tree = tmp_path / str(attempt)
+        for number in range(30):
+            (tree / f"a{number}" / "b").mkdir(parents=True)
+            (tree / f"a{number}" / "b" / "c").touch()
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(remove_tree, tree) for _ in range(4)]:
+                done.result()
+        assert not tree.exists()
