@@ -14,7 +14,7 @@ from homeport.deploys.external import PORTS, property_of, url_key, without_passw
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, HasClient
 from homeport.drivers.addons.errors import AddOnMissing
 from homeport.drivers.addons.records import Place
-from homeport.model.addon import AddOn, External
+from homeport.model.addon import AddOn, External, Temporal
 from homeport.model.env import PlainValue
 from homeport.model.errors import HomeportError
 from homeport.model.release import Release
@@ -268,7 +268,7 @@ class AddOnCare:
         """An add-on that Homeport runs. Raises AddOnRefused, AddOnMissing."""
         definition = release.spec.addons[name]
         id = AddOnId(project=release.project, environment=release.environment, name=name)
-        if isinstance(definition, External):
+        if isinstance(definition, External) or (isinstance(definition, Temporal) and definition.address):
             raise AddOnRefused(what=what, why=f"{name} is run by somebody else.", fix="Do it where it runs.")
         driver = self.book.drivers.get(definition.kind)
         if driver is None or Place(self.platform.home, id).read() is None:

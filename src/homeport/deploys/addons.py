@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from homeport.deploys import external
-from homeport.deploys.secrets import SecretBook
+from homeport.deploys.secrets import SecretBook, SecretsMissing
 from homeport.deploys.seeds import seeds_of
 from homeport.deploys.vendor import storage
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Credentials, Provisioned
 from homeport.model.addon import AddOn, External, Temporal
-from homeport.model.env import EnvValue, GeneratedValue, PlainValue
+from homeport.model.env import EnvValue, GeneratedValue, PlainValue, SecretValue
 from homeport.model.errors import HomeportError
 from homeport.model.release import Release
 from homeport.model.spec import Spec
@@ -101,7 +101,10 @@ class AddOnBook:
         for field, suffix in NAMED.items():
             value: EnvValue | None = getattr(definition, field, None)
             if value is not None and not isinstance(value, PlainValue):
-                said = self._said(release, value, f"{external.prefix(id.name)}_{suffix}")
+                entry = f"{external.prefix(id.name)}_{suffix}"
+                said = self._said(release, value, entry)
+                if not said and field.startswith("tls") and isinstance(value, SecretValue) and value.required:
+                    raise SecretsMissing({value.name or entry: value.description}, id.environment)
                 if said or field.startswith("tls"):
                     found[field] = PlainValue(value=said) if said else None
         return definition.model_copy(update=found) if found else definition

@@ -10,6 +10,10 @@ import pytest
 from doors import Door, go_live, open_door
 from engines import PaperEngine
 
+from homeport.deploys.secrets import SecretsMissing
+from homeport.drivers.addons.temporal import TemporalDriver
+from homeport.drivers.toolchains.toolchains import Toolchains
+
 SLUG = "shop-production-db"
 
 
@@ -80,3 +84,25 @@ def test_one_that_a_variable_says_is_changed_there(door: Door) -> None:
     door.platform.addons.provision(go_live(door.platform, spec(**named)))
     answer = door.ask("POST", "/api/v1/projects/shop/environments/production/addons/db/rotate", {})
     assert answer.status == 422 and "DB_PASSWORD" in answer.body["fix"]
+
+
+def test_a_client_certificate_that_nobody_set_is_asked_for(door: Door) -> None:
+    """An outside Temporal cluster without its certificate would turn every worker away: the deploy says which value is missing."""
+    door.platform.addons.drivers = {"temporal": TemporalDriver(door.platform.home, Toolchains(door.platform.home, search=[]))}
+    flows = {
+        "kind": "temporal",
+        "address": "127.0.0.1:1",
+        "tls_certificate": {"kind": "secret"},
+        "tls_key": {"kind": "secret", "name": "KEY"},
+    }
+    release = go_live(door.platform, {"services": {"web": {"kind": "web", "command": "run"}}, "addons": {"flows": flows}})
+    with pytest.raises(SecretsMissing, match="FLOWS_TLS_CERT"):
+        door.platform.addons.provision(release)
+    for name in ("FLOWS_TLS_CERT", "KEY"):
+        door.platform.secrets.set("shop", "production", name, f"pem of {name}", by="me")
+    door.platform.addons.provision(release)
+    assert door.platform.environment_of(release, "web")["TEMPORAL_TLS_KEY"] == "pem of KEY"
+    path = "/api/v1/projects/shop/environments/production/addons/flows"
+    shown = door.ask("GET", path).body
+    assert (shown["state"], shown["detail"]) == ("unwell", "it does not answer")
+    assert door.ask("POST", f"{path}/restart", {}).body["why"] == "flows is run by somebody else."

@@ -233,7 +233,8 @@ class TemporalDriver(ServerDriver):
         definition = _definition(record.definition)
         detail = {"host": record.host, "port": str(record.port), "namespace": definition.namespace, "wanted": record.wanted}
         if record.source == "outside":
-            return Inspection(running=True, version="cluster", detail={**detail, "outside": "yes"})
+            there = {} if front.listens(record.host, record.port) else {"problem": SILENT}
+            return Inspection(running=True, version="cluster", detail={**detail, "outside": "yes", **there})
         server = self._server(place)
         running = server.running()
         size = folder_size(place.folder / "data")
