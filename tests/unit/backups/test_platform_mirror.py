@@ -270,3 +270,18 @@ def test_two_may_fetch_the_same_object_at_once(house: House) -> None:
     with repository.fetched(manifest.parts[0], "one") as one, repository.fetched(manifest.parts[0], "two") as two:
         assert one.path.read_bytes() == two.path.read_bytes()
     assert not list(repository.scratch.iterdir())
+
+
+def test_a_release_whose_build_was_not_copied_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release before it serves, and a note says so; with no build of either the note says to deploy again."""
+    store = Store.open(tmp_path / "home")
+    for environment, live, previous in (("production", 2, 1), ("staging", 1, None), ("review", 5, 4)):
+        store.environments.ensure("shop", environment)
+        store.environments.change("shop", environment, live=live, previous=previous)
+    monkeypatch.setattr(recovering, "_whole", lambda _store, _project, _environment, number: number == 1)
+    notes: list[str] = []
+    recovering._settle(store, notes)
+    assert {row.environment: row.live for row in store.environments.all()} == {"production": 1, "staging": 1, "review": 5}
+    assert [note.split(":")[0] for note in notes] == ["shop/production", "shop/review"]
+    assert "r1 serves instead" in notes[0]
+    store.close()
