@@ -20,9 +20,9 @@ from rooms import House, house_in, sql
 
 from homeport.backups import wal
 from homeport.backups.errors import TimeUnreachable, WalBroken
-from homeport.backups.manifest import Manifest
+from homeport.backups.manifest import Manifest, Moment
 from homeport.backups.repository import Repository
-from homeport.backups.restoring import Moment, materialise
+from homeport.backups.restoring import materialise
 from homeport.backups.room import Policy
 from homeport.backups.streaming import Streams, unfinished
 from homeport.backups.taking import take_addon
