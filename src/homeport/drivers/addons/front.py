@@ -2,8 +2,8 @@
 
 Some engines find their own parts at 127.0.0.1 whatever address they are told. Two of them on one machine would dispute one port, and a
 program that has `temporal:7233` written in it would find the wrong one. The front is the edge's nginx with its stream module, one process
-of about 3 MB: it survives the control plane, runs as the engine's account and under a fence of its own. A relay written in Python was
-rejected for three times the memory; a network namespace for each add-on for needing root.
+of about 5 MB: it survives the control plane, runs as the engine's account and under a fence of its own. A relay written in Python was
+rejected for its memory; a network namespace for each add-on for needing root.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from homeport.drivers.addons.servers import Command
 from homeport.drivers.cgroups import Group
 from homeport.drivers.files import locked, write_atomic
 
-CONNECTIONS = 4096
+CONNECTIONS = 1024
 """Connections at once, each of which takes two."""
 
 
