@@ -629,7 +629,7 @@ def test_a_kill_at_every_step_of_provisioning_is_repaired_by_the_next(bench: Ben
 
 @pytest.mark.parametrize("rounds", [20, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_no_acknowledged_write_is_lost_under_kills(bench: Bench, rounds: int) -> None:
-    """SIGKILL in the middle of writes, again and again: everything that was acknowledged is there."""
+    """SIGKILL in the middle of writes, on a disk that others keep busy, again and again: everything that was acknowledged is there."""
     credentials = bench.shared.credentials["web"]
     rounds = rounds if rounds > 20 else getattr(bench.subject, "kills", rounds)
     acknowledged: list[int] = []
@@ -650,11 +650,14 @@ def test_no_acknowledged_write_is_lost_under_kills(bench: Bench, rounds: int) ->
     thread = threading.Thread(target=write)
     thread.start()
     down: list[float] = []
+    others = subprocess.Popen([sys.executable, "-c", BUSY, str(bench.home / "busy")])
     try:
         for _ in range(rounds):
             until(partial(more_than, acknowledged, len(acknowledged) + 20))
             down.append(bench.kill_and_revive(bench.shared.id))
     finally:
+        others.kill()
+        others.wait()
         stop.set()
         thread.join(SOON)
     kept = bench.subject.numbers(credentials)
@@ -662,6 +665,18 @@ def test_no_acknowledged_write_is_lost_under_kills(bench: Bench, rounds: int) ->
     print(json.dumps({"engine": bench.subject.name, "kills": rounds, "acknowledged": len(acknowledged), "lost": len(lost),
                       "down_seconds_max": round(max(down), 3), "down_seconds_mean": round(sum(down) / rounds, 3)}))  # fmt: skip
     assert lost == []
+
+
+BUSY = """
+import os, sys
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600)
+while True:
+    for _ in range(8):
+        os.write(file, bytes(4 << 20))
+    os.fsync(file)
+    os.lseek(file, 0, os.SEEK_SET)
+"""
+"""Keeps the disk busy, so that a sync takes long: engines may delay what they have acknowledged meanwhile."""
 
 
 def more_than(acknowledged: list[int], count: int) -> bool:

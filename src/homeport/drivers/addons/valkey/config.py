@@ -47,7 +47,7 @@ class Tuning(Frozen):
 
 
 def conf(tuning: Tuning) -> str:
-    """`valkey.conf`. Every accepted write is in the append-only file before it is answered, and on the disk within a second."""
+    """`valkey.conf`. Every accepted write is in the append-only file before it is answered, and on the disk within a second: `syncing`."""
     values: dict[str, str | int] = {
         "bind": tuning.host,
         "port": tuning.port,
@@ -62,7 +62,7 @@ def conf(tuning: Tuning) -> str:
         "maxmemory": tuning.memory,
         "maxmemory-policy": tuning.eviction,
         "appendonly": "yes" if tuning.persistence else "no",
-        "appendfsync": "everysec",
+        "appendfsync": "no",
         "save": saves(tuning),
         "dbfilename": "dump.rdb",
         "tcp-keepalive": 60,

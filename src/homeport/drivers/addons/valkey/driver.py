@@ -28,6 +28,7 @@ from homeport.drivers.addons.keeping import LOOK_TIMEOUT, SILENT, ServerDriver, 
 from homeport.drivers.addons.records import Place, Record
 from homeport.drivers.addons.servers import Command, folder_size, proportional_memory
 from homeport.drivers.addons.valkey import config, snapshots
+from homeport.drivers.addons.valkey.syncing import Syncing
 from homeport.drivers.files import locked, remove_tree, write_atomic
 from homeport.drivers.toolchains.errors import ToolchainUnavailable
 from homeport.drivers.toolchains.toolchains import Toolchains
@@ -60,6 +61,11 @@ class ValkeyDriver(ServerDriver):
         super().__init__(home, at=at)
         self._toolchains = toolchains
         self._engine: Engine | None = None
+        self._syncing = Syncing(home)
+
+    def close(self) -> None:
+        self._syncing.close()
+        super().close()
 
     # -- planning --------------------------------------------------------------------------------------------------
 
@@ -364,6 +370,10 @@ class ValkeyDriver(ServerDriver):
         if record.user is not None:
             os.chown(file, record.user, record.user)
         return True
+
+    def _start(self, place: Place, record: Record) -> None:
+        super()._start(place, record)
+        self._syncing.wake()
 
     def _command(self, place: Place, record: Record) -> Command:
         return Command(
