@@ -16,7 +16,6 @@ from homeport.cli.options import EdgePort, EnvFile, Environment, Folder, Json, P
 from homeport.cli.variables import read_env_file
 from homeport.cli.where import find_project, path_of
 
-
 DataFrom = Annotated[str, typer.Option("--data-from", help="Environment whose data, masked, the databases of a new one begin with.")]
 Workers = Annotated[bool, typer.Option("--with-workers", help="With --data-from: run workers as well.")]
 Crons = Annotated[bool, typer.Option("--with-crons", help="With --data-from: run scheduled jobs as well.")]

@@ -247,6 +247,7 @@ class Deploy:
 
     def provision(self, release: Release) -> None:
         """Bring up the add-ons; data that is there is never touched."""
+
         def effect() -> list[str]:
             made = [p.engine for p in self.platform.addons.provision(release)]
             if not self.is_rollback:  # what goes back must not wait for somebody else's service

@@ -80,7 +80,8 @@ def test_removing_a_tree_leaves_the_folder_above_it_alone(tmp_path: Path, monkey
     tree = above / "data.part"
     tree.mkdir(parents=True)
     above.chmod(0o711)
-    real, refused = os.rmdir, []
+    real = os.rmdir
+    refused: list[str] = []
 
     def busy(path: str, **more: int) -> None:
         if not refused:

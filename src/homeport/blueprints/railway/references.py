@@ -182,7 +182,8 @@ def lift(command: str, service: str) -> tuple[str, Env]:
 
 _NAMES: dict[str, dict[str, str]] = {
     "postgres": {
-        **dict.fromkeys(("url", "private-url", "pooled-url", "direct-url"), "DATABASE_URL"), "public-url": "DATABASE_PUBLIC_URL",
+        **dict.fromkeys(("url", "private-url", "pooled-url", "direct-url"), "DATABASE_URL"),
+        "public-url": "DATABASE_PUBLIC_URL",
         "prefix": "PG",
     },
     "redis": {"url": "REDIS_URL", "private-url": "REDIS_URL", "public-url": "REDIS_PUBLIC_URL", "prefix": "REDIS"},
