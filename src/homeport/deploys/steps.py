@@ -216,7 +216,12 @@ class Deploy:
 
     def _take(self, number: int) -> Release:
         row = self.store.releases.get(self.request.project, self.request.environment, number)
-        assert row is not None  # noqa: S101 - recorded by the step before
+        if row is None:
+            raise NothingToRollBackTo(
+                what="Nothing was changed.",
+                why=f"Release r{number} is gone: {self.request.project} was removed from {self.request.environment} meanwhile.",
+                fix="Deploy again if that was not meant.",
+            )
         self.release = row.release
         self.store.deploys.change(self.request.id, number=number)
         return row.release
@@ -398,7 +403,8 @@ class Deploy:
         seconds = (datetime.now(UTC) - row.requested_at).total_seconds() if row else 0.0
         release = self.release.id if self.release else ""
         result = self._result(release, DeployStatus.FAILED, seconds, error=error)
-        self._tell_once("deploy.failed", f"{error.what} {error.why}", subject=release, code=error.code)
+        if row is not None:  # else its environment was removed meanwhile, and nobody asks for it any more
+            self._tell_once("deploy.failed", f"{error.what} {error.why}", subject=release, code=error.code)
         self.store.deploys.finish(self.request.id, DeployStatus.FAILED, result.model_dump(mode="json"))
         self.progress.write("failed", result=result.model_dump(mode="json"), tail=list(error.tail))
         return result

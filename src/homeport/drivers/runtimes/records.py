@@ -151,8 +151,11 @@ class Folder:
     def _try_lock(self) -> int | None:
         """The lock's descriptor, or None while somebody has it, or has just removed it with the whole folder."""
         path = self.run / "lock"
-        self.run.mkdir(parents=True, exist_ok=True)
-        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.run.mkdir(parents=True, exist_ok=True)
+            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except (FileNotFoundError, FileExistsError):  # removed between these calls
+            return None
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.stat().st_ino == os.fstat(number).st_ino:
