@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def test_the_lock_of_a_folder_that_is_being_removed(tmp_path: Path) -> None:
 
     def forget() -> None:
         while not over.is_set():
-            remove_tree(path / "run")
+            with contextlib.suppress(OSError):  # the holders fill the folder again while it is emptied
+                remove_tree(path / "run")
 
     def hold() -> None:
         try:
