@@ -24,6 +24,7 @@ from homeport.deploys.control import ControlPlane
 from homeport.deploys.engines import open_home
 from homeport.drivers import reach
 from homeport.drivers.files import write_atomic
+from homeport.drivers.memory import Thrift
 from homeport.model.errors import HomeportError
 from homeport.settings import Settings
 
@@ -65,6 +66,7 @@ def serve(settings: Settings, *, out: TextIO) -> None:
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold opened values
+    thrift = Thrift()
     with only_one(settings.home):
         (settings.home / STOPPED).unlink(missing_ok=True)
         platform = open_home(settings)
@@ -86,6 +88,7 @@ def serve(settings: Settings, *, out: TextIO) -> None:
             ) from error
         control.start()
         keeper.start()
+        thrift.start()
         _announce(settings)
         print(f"Homeport {__version__} serves {settings.home} on http://{settings.api_address}:{settings.api_port}", file=out, flush=True)
         if token:
@@ -94,6 +97,7 @@ def serve(settings: Settings, *, out: TextIO) -> None:
             # The server answers signals itself while it runs, and then raises them again: that must not cut the closing short.
             signal.signal(number, lambda *_: None)
         server.run(sockets=sockets)
+        thrift.stop()
         keeper.stop()
         control.close()
         if control.stopped:

@@ -34,8 +34,10 @@ class Copier(Protocol):
     kind: ClassVar[str]
     any_moment: ClassVar[bool]
     """Whether a log of changes carries its copies forward. Without one, only the moments of the copies can be had."""
-    errors: ClassVar[tuple[type[Exception], ...]]
-    """What its engine's client raises."""
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What its engine's client raises."""
 
     def here(self, room: Room, id: AddOnId) -> bool:
         """Whether its data is on this machine, and not at somebody else's."""

@@ -6,8 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import pymysql
-
 from homeport.backups.errors import BackupMissing
 from homeport.backups.kinds.base import Copier, Taken, compare, fetch
 from homeport.backups.manifest import Fingerprint, Manifest, Moment, TablePrint
@@ -32,7 +30,12 @@ class MariaDBCopier:
 
     kind: ClassVar[str] = "mariadb"
     any_moment: ClassVar[bool] = False
-    errors: ClassVar[tuple[type[Exception], ...]] = (pymysql.err.Error, OSError)
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        import pymysql
+
+        return (pymysql.err.Error, OSError)
 
     def here(self, room: Room, id: AddOnId) -> bool:
         del room, id

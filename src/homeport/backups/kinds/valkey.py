@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from redis.exceptions import RedisError, ResponseError
-
 from homeport.backups.errors import BackupMissing
 from homeport.backups.kinds.base import Copier, Taken, compare, fetch
 from homeport.backups.manifest import Fingerprint, Manifest, Moment, TablePrint
@@ -51,7 +49,12 @@ class ValkeyCopier:
 
     kind: ClassVar[str] = "redis"
     any_moment: ClassVar[bool] = False
-    errors: ClassVar[tuple[type[Exception], ...]] = (RedisError, OSError)
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        import redis
+
+        return (redis.RedisError, OSError)
 
     def here(self, room: Room, id: AddOnId) -> bool:
         del room, id
@@ -139,7 +142,9 @@ def contents(driver: ValkeyDriver, id: AddOnId) -> dict[str, dict[str, TablePrin
 
 
 def _database(client: Client) -> dict[str, TablePrint]:
-    with contextlib.suppress(ResponseError):  # engines before Redis 7.2 know it not: then the look counts as use of each key
+    import redis
+
+    with contextlib.suppress(redis.ResponseError):  # engines before Redis 7.2 know it not: then the look counts as use of each key
         client.execute_command("CLIENT", "NO-TOUCH", "ON")
     sums: dict[str, tuple[int, int]] = {}
     fields_end = _knows(client, "HPEXPIRETIME")
@@ -271,9 +276,11 @@ def _ranges(client: Client, command: str, key: bytes, options: tuple[str, ...]) 
 
 
 def _knows(client: Client, command: str) -> bool:
+    import redis
+
     try:
         return bool(client.execute_command("COMMAND", "INFO", command))
-    except (RedisError, TypeError, AttributeError):
+    except (redis.RedisError, TypeError, AttributeError):
         return False
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import quote
 
-import pymysql
-
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed, UpgradeFailed
@@ -240,6 +238,8 @@ class MariaDBDriver(ServerDriver):
     @contextlib.contextmanager
     def admin(self, place: Place, timeout: float | None = None) -> Iterator[Admin]:
         """A connection that may do everything, over the socket. Raises pymysql.err.Error, OSError."""
+        import pymysql
+
         with socket_host(place.folder / "run") as host, contextlib.closing(socket.socket(socket.AF_UNIX)) as door:
             door.settimeout(timeout or 60)
             door.connect(f"{host}/{config.SOCKET}")
@@ -256,6 +256,8 @@ class MariaDBDriver(ServerDriver):
     # -- what it does ----------------------------------------------------------------------------------------------
 
     def inspect(self, id: AddOnId) -> Inspection:
+        import pymysql
+
         place = self._place(id)
         record = place.get()
         server = self._server(place)
@@ -379,6 +381,8 @@ class MariaDBDriver(ServerDriver):
         return Command(argv=argv, cwd=place.folder / "data", user=record.user, group=self._group(place))
 
     def _ready(self, place: Place, record: Record) -> bool:
+        import pymysql
+
         del record
         if not (place.folder / "run" / config.SOCKET).exists():
             return False

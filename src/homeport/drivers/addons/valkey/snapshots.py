@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-
-import redis
-from redis.exceptions import RedisError
+from typing import TYPE_CHECKING
 
 from homeport.drivers.addons.errors import BackupFailed
 from homeport.drivers.files import copy_file, give, remove_tree, sync_folder
+
+if TYPE_CHECKING:
+    import redis
 
 MANIFEST = "appendonly.aof.manifest"
 BASE = "appendonly.aof.1.base.rdb"
@@ -79,6 +80,8 @@ def take(client: redis.Redis, slug: str) -> None:
 
     The server tells of its end by no event, hence the looks, ever more seldom.
     """
+    import redis
+
     try:
         before = client.info("persistence")
         _begin(client)
@@ -93,7 +96,7 @@ def take(client: redis.Redis, slug: str) -> None:
                 raise BackupFailed(slug=slug, why=f"The snapshot took longer than {TIMEOUT / 60:.0f} minutes.")
             time.sleep(pause)
             pause = min(pause * 1.5, 0.5)
-    except RedisError as error:
+    except redis.RedisError as error:
         raise BackupFailed(slug=slug, why=f"The server refused a snapshot: {error}.") from error
 
 
