@@ -9,7 +9,7 @@ ENV_FILE ?= $(wildcard $(APP)/.env.demo)
 PYTEST := $(BIN)/python -m pytest -q
 # Servers are started and killed by the hundred here, on machines that do other work too: a test that fails is tried again, and the
 # summary says so. One that fails three times fails.
-AGAIN := --reruns 2
+AGAIN := --reruns 2 -raR
 # The tests make homes of their own; nothing of the caller's may leak in.
 CLEAN_ENV := env -u HOMEPORT_HOME -u HOMEPORT_EDGE_PORT -u HOMEPORT_API_PORT -u HOMEPORT_DATABASE_URL -u HOMEPORT_FAULT
 
