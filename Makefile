@@ -49,7 +49,7 @@ test-docs: .venv/.development ## Run every command of the documentation
 	$(CLEAN_ENV) $(PYTEST) $(AGAIN) -n 2 tests/docs/test_docs_blocks_run.py
 
 test-slow: .venv/.development ## The tests that take longer: many kills, many moments, large loads
-	$(CLEAN_ENV) $(PYTEST) -m slow tests --ignore tests/faults
+	$(CLEAN_ENV) $(PYTEST) $(AGAIN) -m slow -n 2 --dist loadgroup tests --ignore tests/faults
 
 test-user: .venv/.development ## As root: run the core tests once more as an ordinary user
 	$(CLEAN_ENV) bash tools/as-user.sh
