@@ -8,7 +8,6 @@ import shlex
 from homeport.model.service import Command
 
 _FIXED_PORT = re.compile(r"(?:--port[= ]|--server\.port[= ]|--bind[= ]\S*:|-b[ =]?\S*:|(?<=\s)-p[ =]|--http-port[ =])(\d{2,5})(?![\d.])")
-_LISTENS = re.compile(r"\$\{?PORT\b|0\.0\.0\.0|--port\b|runserver|gunicorn|uvicorn|hypercorn|daphne|streamlit run|http-server|next start")
 
 
 def command_line(command: Command) -> str:
@@ -23,11 +22,6 @@ def fixed_port(command: Command) -> int | None:
     """
     found = _FIXED_PORT.search(command_line(command))
     return int(found[1]) if found and 1 <= int(found[1]) <= 65535 else None
-
-
-def seems_to_listen(command: Command) -> bool:
-    """Whether a command looks like a server's: it names a port or a known server program."""
-    return bool(_LISTENS.search(command_line(command)))
 
 
 def without_comment(line: str) -> str:

@@ -87,11 +87,6 @@ def writer(dialect: str) -> Writer | None:
     return cast("Writer | None", _load(entry, entry.writer) if entry.writer else None)
 
 
-def readers() -> tuple[Reader, ...]:
-    """Every reader, in the table's order."""
-    return tuple(found for name in DIALECTS if (found := reader(name)) is not None)
-
-
 def writers() -> tuple[Writer, ...]:
     """Every writer, in the table's order."""
     return tuple(found for name in DIALECTS if (found := writer(name)) is not None)

@@ -78,11 +78,6 @@ class Instances:
         with self.database.transaction() as db:
             db.execute(update(table).where(table.c.id == id).values(**values))
 
-    def switch_roles(self, project: str, environment: str, number: int, *, retire_at: datetime, keep_warm: Sequence[str]) -> None:
-        """What `put_roles` does, as a transaction of its own."""
-        with self.database.transaction() as db:
-            put_roles(db, project, environment, number, retire_at=retire_at, keep_warm=keep_warm)
-
     def remove(self, ids: Sequence[str]) -> None:
         with self.database.transaction() as db:
             db.execute(delete(table).where(table.c.id.in_(list(ids))))

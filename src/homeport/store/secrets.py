@@ -36,10 +36,6 @@ class SecretRows:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def next_version(self, project: str, environment: str, name: str) -> int:
-        with self.database.transaction() as db:
-            return int(db.execute(select(func.max(table.c.version)).where(*_is(project, environment, name))).scalar() or 0) + 1
-
     def numbers(self, project: str, environment: str) -> dict[str, int]:
         """The newest version's number of every name, whatever its state."""
         query = select(table.c.name, func.max(table.c.version)).where(table.c.project == project, table.c.environment == environment)

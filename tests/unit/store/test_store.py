@@ -15,7 +15,7 @@ from homeport.model.release import DeployStatus, Release, Revision
 from homeport.model.spec import Spec
 from homeport.store import Store
 from homeport.store.database import HEAD, MIGRATIONS, StoreUnavailable
-from homeport.store.instances import InstanceRow
+from homeport.store.instances import InstanceRow, put_roles
 from homeport.store.tables import metadata
 
 
@@ -107,7 +107,8 @@ def test_roles_switch_in_one_transaction(store: Store) -> None:
     rows = [instance(1, "warm"), *(instance(n, role, s) for n, role in ((2, "live"), (3, "candidate")) for s in ("web", "worker"))]
     store.instances.add(rows)
     store.instances.add(rows)
-    store.instances.switch_roles("shop", "production", 3, retire_at=datetime.now(UTC) + timedelta(seconds=30), keep_warm=["web"])
+    with store.database.transaction() as db:
+        put_roles(db, "shop", "production", 3, retire_at=datetime.now(UTC) + timedelta(seconds=30), keep_warm=["web"])
     roles = {row.id.removeprefix("shop-production-"): row.role for row in store.instances.list("shop", "production")}
     assert roles == {"web-r1-0": "retiring", "web-r2-0": "warm", "worker-r2-0": "retiring", "web-r3-0": "live", "worker-r3-0": "live"}
 

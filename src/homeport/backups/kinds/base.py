@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from homeport.backups.errors import NoRoom
+from homeport.backups.errors import BackupMissing, NoRoom
 from homeport.backups.manifest import Fingerprint, Manifest, Moment
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import AddOnId, BackupRef
@@ -69,6 +69,38 @@ class Copier(Protocol):
 
     def counted(self, found: Fingerprint) -> dict[str, int]:
         """How much was compared, in the engine's own words."""
+
+
+class CopyByCopy:
+    """The common half of a copier whose engine keeps no log of changes: it goes back to its copies, and to nothing between them."""
+
+    kind: ClassVar[str]
+    any_moment: ClassVar[bool] = False
+
+    def here(self, room: Room, id: AddOnId) -> bool:
+        del room, id
+        return True
+
+    def continues(self, room: Room, manifest: Manifest) -> bool:
+        del room, manifest
+        return True
+
+    def reach(self, room: Room, id: AddOnId) -> None:
+        del room, id
+
+    def restore(
+        self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId, *, quick: bool = False
+    ) -> Recovery:
+        del moment, quick
+        if manifest.ref is None:
+            raise BackupMissing(f"The backup {manifest.id} is not one of an add-on.")
+        base = fetch(manifest, repository, folder / "base")
+        self.look_at(manifest, base)
+        room.drivers[self.kind].restore(manifest.ref, base, into)
+        return Recovery(state="recovered", latest=manifest.taken_at)
+
+    def look_at(self, manifest: Manifest, base: Path) -> None:
+        """Compare a copy before a server gets it, where that is possible. Raises ParcelDamaged, NotProven."""
 
 
 def fetch(manifest: Manifest, repository: Repository, into: Path) -> Path:

@@ -6,17 +6,14 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from homeport.backups.errors import BackupMissing
-from homeport.backups.kinds.base import Copier, Taken, compare, fetch
-from homeport.backups.manifest import Fingerprint, Manifest, Moment, TablePrint
+from homeport.backups.kinds.base import Copier, CopyByCopy, Taken, compare
+from homeport.backups.manifest import Fingerprint, TablePrint
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.addons.mariadb import MariaDBDriver, config
 from homeport.drivers.addons.mariadb.dumps import Admin, rows_of
-from homeport.drivers.addons.postgres.backups import Recovery
 from homeport.drivers.addons.records import Place
 
 if TYPE_CHECKING:
-    from homeport.backups.repository import Repository
     from homeport.backups.room import Room
 
 SETTINGS = "SET SESSION time_zone = '+00:00', sql_mode = '', max_statement_time = 0"
@@ -25,11 +22,10 @@ SNAPSHOTS = frozenset({"InnoDB"})
 """Engines whose tables a transaction sees as of one moment; a table of another may be written while it is copied."""
 
 
-class MariaDBCopier:
+class MariaDBCopier(CopyByCopy):
     """Copies of MariaDB add-ons."""
 
     kind: ClassVar[str] = "mariadb"
-    any_moment: ClassVar[bool] = False
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -37,29 +33,9 @@ class MariaDBCopier:
 
         return (pymysql.err.Error, OSError)
 
-    def here(self, room: Room, id: AddOnId) -> bool:
-        del room, id
-        return True
-
     def take(self, room: Room, id: AddOnId, folder: Path) -> Taken:
         ref, databases, exact = _driver(room).back_up_reading(id, folder, contents)
         return Taken(ref=ref, fingerprint=Fingerprint(exact=exact, databases=databases))
-
-    def continues(self, room: Room, manifest: Manifest) -> bool:
-        del room, manifest
-        return True
-
-    def reach(self, room: Room, id: AddOnId) -> None:
-        del room, id
-
-    def restore(
-        self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId, *, quick: bool = False
-    ) -> Recovery:
-        del moment, quick
-        if manifest.ref is None:
-            raise BackupMissing(f"The backup {manifest.id} is not one of an add-on.")
-        _driver(room).restore(manifest.ref, fetch(manifest, repository, folder / "base"), into)
-        return Recovery(state="recovered", latest=manifest.taken_at)
 
     def read(self, room: Room, id: AddOnId) -> Fingerprint:
         with _driver(room).admin(Place(room.home, id)) as admin:

@@ -13,27 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
-from homeport.backups.errors import BackupMissing, NotProven
-from homeport.backups.kinds.base import Copier, Taken, compare, fetch
-from homeport.backups.manifest import Fingerprint, Manifest, Moment, TablePrint
+from homeport.backups.errors import NotProven
+from homeport.backups.kinds.base import Copier, CopyByCopy, Taken, compare
+from homeport.backups.manifest import Fingerprint, Manifest, TablePrint
 from homeport.drivers.addons.base import AddOnId
-from homeport.drivers.addons.postgres.backups import Recovery
 from homeport.drivers.addons.records import Place
 from homeport.drivers.addons.temporal.driver import DATABASE
 from homeport.drivers.storage.parcels import ParcelDamaged
 
 if TYPE_CHECKING:
-    from homeport.backups.repository import Repository
     from homeport.backups.room import Room
 
 NAME = "temporal"
 
 
-class TemporalCopier:
+class TemporalCopier(CopyByCopy):
     """Copies of Temporal add-ons that run here."""
 
     kind: ClassVar[str] = "temporal"
-    any_moment: ClassVar[bool] = False
     errors: ClassVar[tuple[type[Exception], ...]] = (sqlite3.Error, OSError)
 
     def here(self, room: Room, id: AddOnId) -> bool:
@@ -44,28 +41,13 @@ class TemporalCopier:
         ref = room.drivers[self.kind].back_up(id, folder)
         return Taken(ref=ref, fingerprint=Fingerprint(databases={NAME: tables(Path(ref.folder) / DATABASE)}))
 
-    def continues(self, room: Room, manifest: Manifest) -> bool:
-        del room, manifest
-        return True
-
-    def reach(self, room: Room, id: AddOnId) -> None:
-        del room, id
-
-    def restore(
-        self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId, *, quick: bool = False
-    ) -> Recovery:
-        del moment, quick
-        if manifest.ref is None:
-            raise BackupMissing(f"The backup {manifest.id} is not one of an add-on.")
-        base = fetch(manifest, repository, folder / "base")
+    def look_at(self, manifest: Manifest, base: Path) -> None:
         try:
             found = Fingerprint(databases={NAME: tables(base / DATABASE)})
         except sqlite3.Error as error:
             raise ParcelDamaged(backup=manifest.id, why=f"Its database cannot be read: {error}.") from error
         if manifest.fingerprint and (problem := compare(manifest.fingerprint, found)):
             raise NotProven(backup=manifest.id, why=problem)
-        room.drivers[self.kind].restore(manifest.ref, base, into)
-        return Recovery(state="recovered", latest=manifest.taken_at)
 
     def read(self, room: Room, id: AddOnId) -> Fingerprint:
         place = Place(room.home, id)

@@ -15,17 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from homeport.backups.errors import BackupMissing
-from homeport.backups.kinds.base import Copier, Taken, compare, fetch
-from homeport.backups.manifest import Fingerprint, Manifest, Moment, TablePrint
+from homeport.backups.kinds.base import Copier, CopyByCopy, Taken, compare
+from homeport.backups.manifest import Fingerprint, TablePrint
 from homeport.drivers.addons.base import AddOnId
-from homeport.drivers.addons.postgres.backups import Recovery
 from homeport.drivers.addons.records import Place
 from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.files import remove_tree
 
 if TYPE_CHECKING:
-    from homeport.backups.repository import Repository
     from homeport.backups.room import Room
 
 log = logging.getLogger("homeport.backups")
@@ -44,21 +41,16 @@ _FOOTER = 10
 """Bytes after a value in what DUMP gives: version and checksum (valkey.io, DUMP)."""
 
 
-class ValkeyCopier:
+class ValkeyCopier(CopyByCopy):
     """Copies of Valkey add-ons."""
 
     kind: ClassVar[str] = "redis"
-    any_moment: ClassVar[bool] = False
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
         import redis
 
         return (redis.RedisError, OSError)
-
-    def here(self, room: Room, id: AddOnId) -> bool:
-        del room, id
-        return True
 
     def take(self, room: Room, id: AddOnId, folder: Path) -> Taken:
         driver = _driver(room)
@@ -72,22 +64,6 @@ class ValkeyCopier:
                     return Taken(ref=ref, fingerprint=Fingerprint(exact=exact, databases=databases))
             remove_tree(Path(ref.folder))
         raise AssertionError  # the last try returns
-
-    def continues(self, room: Room, manifest: Manifest) -> bool:
-        del room, manifest
-        return True
-
-    def reach(self, room: Room, id: AddOnId) -> None:
-        del room, id
-
-    def restore(
-        self, room: Room, manifest: Manifest, repository: Repository, folder: Path, moment: Moment, into: AddOnId, *, quick: bool = False
-    ) -> Recovery:
-        del moment, quick
-        if manifest.ref is None:
-            raise BackupMissing(f"The backup {manifest.id} is not one of an add-on.")
-        _driver(room).restore(manifest.ref, fetch(manifest, repository, folder / "base"), into)
-        return Recovery(state="recovered", latest=manifest.taken_at)
 
     def read(self, room: Room, id: AddOnId) -> Fingerprint:
         return Fingerprint(databases=contents(_driver(room), id))

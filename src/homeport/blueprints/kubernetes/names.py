@@ -6,7 +6,6 @@ import hashlib
 import re
 from typing import Any
 
-from homeport.blueprints.compose.images import engine_of, version_of
 from homeport.model.addon import AddOn, External, MariaDB, Postgres, Redis, Temporal
 from homeport.model.base import slug
 from homeport.model.env import EnvValue, FromAddOn, PlainValue, Template
@@ -88,12 +87,6 @@ def addon_image(addon: AddOn) -> str:
     if isinstance(addon, MariaDB) and addon.flavour == "mysql":
         return f"mysql:{version or '8.4'}"
     return f"{VERSIONED[addon.kind]}:{version}" if version else IMAGES[addon.kind]
-
-
-def image_version(image: str) -> str:
-    """The version an add-on's image names."""
-    engine = engine_of(image)
-    return version_of(image, engine) if engine is not None else ""
 
 
 def user_of(addon: AddOn) -> str:

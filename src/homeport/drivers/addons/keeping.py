@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from homeport.drivers.addons.base import AddOnId, AddOnRequest
+from homeport.drivers.addons import copies
+from homeport.drivers.addons.base import AddOnId, AddOnRequest, BackupRef
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.records import (
     Place,
@@ -219,6 +220,28 @@ class ServerDriver(ABC):
                 id=request.id, kind=self.kind, definition=definition, consumers=request.consumers, host=host, port=port, user=user
             )
             return place, place.write(record)
+
+    @contextlib.contextmanager
+    def _restoring(self, backup: BackupRef, source: Path, into: AddOnId, host: str = "") -> Iterator[tuple[Place, Record, Record]]:
+        """A new add-on for the data of a copy, held by its lock and gone again when the block fails: its place, its record, the copy's.
+
+        Raises BackupDamaged, and AddOnFailed when there is such an add-on already.
+        """
+        known = copies.verify(backup, source)
+        place = self._place(into)
+        with locked(place.lock):
+            if (found := place.read()) is not None and found.data:
+                raise AddOnFailed(
+                    name=into.name, what="Nothing was restored; what runs was not touched.", why=f"There is an add-on {into.slug} already.",
+                    fix="Restore under another name.",
+                )  # fmt: skip
+            request = AddOnRequest(id=into, definition=known.definition, consumers=known.consumers, host=host)
+            try:
+                yield (*self._begin(request), known)
+            except BaseException:
+                self._server(place).stop(self.stop_signal, self.stop_grace)
+                remove_tree(place.folder)
+                raise
 
     def _readdressed(self, place: Place, record: Record) -> Record:
         """The record with an address of its own, when its old one was given away meanwhile."""

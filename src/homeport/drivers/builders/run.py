@@ -15,7 +15,6 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -261,8 +260,3 @@ class Runner:
             elif code == 127:
                 reason = "was not found"
             raise StepFailed(shown, f"`{shown[:120]}` {reason}", self.lines.tail)
-
-
-def default_limits() -> BuildLimits:
-    """15 minutes; memory and processor are left to the operator."""
-    return BuildLimits(time=timedelta(minutes=15))

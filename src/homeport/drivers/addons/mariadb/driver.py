@@ -312,26 +312,13 @@ class MariaDBDriver(ServerDriver):
 
     def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
         """Accounts come with the next provisioning. Raises BackupDamaged, AddOnFailed."""
-        known = copies.verify(backup, source)
-        place = self._place(into)
-        with locked(place.lock):
-            if (found := place.read()) is not None and found.data:
-                raise AddOnFailed(
-                    name=into.name, what="Nothing was restored; what runs was not touched.", why=f"There is an add-on {into.slug} already.",
-                    fix="Restore under another name.",
-                )  # fmt: skip
-            place, record = self._begin(AddOnRequest(id=into, definition=known.definition, consumers=known.consumers))
-            try:
-                record, _ = self._settle(place, record)
-                self._at("start")
-                self._start(place, record)
-                self._at("copy")
-                dumps.load(self.engine(), place.folder / "run", self._admin_password(place), source / "dump.sql", into.name)
-                return self._provisioned(record, {})
-            except BaseException:
-                self._server(place).stop(self.stop_signal, self.stop_grace)
-                remove_tree(place.folder)
-                raise
+        with self._restoring(backup, source, into) as (place, fresh, _):
+            record, _ = self._settle(place, fresh)
+            self._at("start")
+            self._start(place, record)
+            self._at("copy")
+            dumps.load(self.engine(), place.folder / "run", self._admin_password(place), source / "dump.sql", into.name)
+            return self._provisioned(record, {})
 
     def upgrade(self, id: AddOnId, version: str) -> Provisioned:
         """Start it with the program that is installed now, and bring its system tables up to it.

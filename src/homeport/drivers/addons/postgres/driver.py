@@ -298,7 +298,7 @@ class PostgresDriver(ServerDriver):
 
     def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
         """Logins keep the passwords of the backup until the new add-on is provisioned. Raises BackupDamaged, AddOnFailed."""
-        with self._restoring(backup, source, into) as cluster:
+        with self._filled(backup, source, into) as cluster:
             self._at("start")
             self._start(cluster.place, cluster.record)
             self._at("done")
@@ -326,7 +326,7 @@ class PostgresDriver(ServerDriver):
         if problem is not None:
             return problem
         try:
-            with self._restoring(backup, base, into, consume=consume) as cluster:
+            with self._filled(backup, base, into, consume=consume) as cluster:
                 return self._recover(cluster, wal, target, durable=durable)
         except _Unrecovered as ended:
             return ended.recovery
@@ -345,30 +345,17 @@ class PostgresDriver(ServerDriver):
         return Recovery(state="recovered", latest=backups.finish_recovery(cluster))
 
     @contextlib.contextmanager
-    def _restoring(self, backup: BackupRef, source: Path, into: AddOnId, *, consume: bool = False) -> Iterator[Cluster]:
+    def _filled(self, backup: BackupRef, source: Path, into: AddOnId, *, consume: bool = False) -> Iterator[Cluster]:
         """A new add-on with a backup's data, configured and not started; gone again when the block fails."""
-        known = copies.verify(backup, source)
-        place = self._place(into)
-        with locked(place.lock):
-            if (found := place.read()) is not None and found.data:
-                raise AddOnFailed(
-                    name=into.name, what="Nothing was restored; what runs was not touched.", why=f"There is an add-on {into.slug} already.",
-                    fix="Restore under another name.",
-                )  # fmt: skip
-            place, record = self._begin(AddOnRequest(id=into, definition=known.definition, consumers=known.consumers))
-            try:
-                record = record.model_copy(update={"version": known.version, "source": known.source, "slots": known.slots})
-                cluster = self._cluster(place, record)
-                cluster.make_folders()
-                self._at("copy")
-                backups.place_data(cluster, source, backup.id, consume=consume)
-                cluster.configure()
-                self._at("record")
-                yield cluster.with_record(place.write(cluster.record))
-            except BaseException:
-                self._server(place).stop(self.stop_signal, self.stop_grace)
-                remove_tree(place.folder)
-                raise
+        with self._restoring(backup, source, into) as (place, fresh, known):
+            record = fresh.model_copy(update={"version": known.version, "source": known.source, "slots": known.slots})
+            cluster = self._cluster(place, record)
+            cluster.make_folders()
+            self._at("copy")
+            backups.place_data(cluster, source, backup.id, consume=consume)
+            cluster.configure()
+            self._at("record")
+            yield cluster.with_record(place.write(cluster.record))
 
     def upgrade(self, id: AddOnId, version: str) -> Provisioned:
         """Raises UpgradeFailed after the old version runs again; AddOnFailed when the new one is not on this machine."""

@@ -20,7 +20,7 @@ from homeport.drivers.addons.errors import AddOnFailed, BackupFailed
 from homeport.drivers.addons.keeping import LOOK_TIMEOUT, SILENT, ServerDriver
 from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, Place, Record, choose_address, records
 from homeport.drivers.addons.servers import Command, Server, folder_size, proportional_memory, run_outside
-from homeport.drivers.files import copy_file, locked, remove_tree, sync_folder
+from homeport.drivers.files import copy_file, locked, sync_folder
 from homeport.drivers.runtimes.addresses import free_port, is_free
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Temporal
@@ -273,31 +273,17 @@ class TemporalDriver(ServerDriver):
 
     def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
         """Raises BackupDamaged, AddOnFailed."""
-        known = copies.verify(backup, source)
-        place = self._place(into)
-        with locked(place.lock):
-            if (found := place.read()) is not None and found.data:
-                raise AddOnFailed(
-                    name=into.name, what="Nothing was restored; what runs was not touched.", why=f"There is an add-on {into.slug} already.",
-                    fix="Restore under another name.",
-                )  # fmt: skip
-            request = AddOnRequest(id=into, definition=known.definition, consumers=known.consumers, host=self._own_host())
-            place, record = self._begin(request)
-            try:
-                self._at("copy")
-                data = place.make("data", record.user)
-                (data / DATABASE).unlink(missing_ok=True)
-                copy_file(source / DATABASE, data / DATABASE)
-                _give(data / DATABASE, record.user)
-                sync_folder(data)
-                record = self._settle(place, record)
-                self._at("start")
-                self._start(place, record)
-                return self._provisioned(record)
-            except BaseException:
-                self._server(place).stop(self.stop_signal, self.stop_grace)
-                remove_tree(place.folder)
-                raise
+        with self._restoring(backup, source, into, self._own_host()) as (place, fresh, _):
+            self._at("copy")
+            data = place.make("data", fresh.user)
+            (data / DATABASE).unlink(missing_ok=True)
+            copy_file(source / DATABASE, data / DATABASE)
+            _give(data / DATABASE, fresh.user)
+            sync_folder(data)
+            record = self._settle(place, fresh)
+            self._at("start")
+            self._start(place, record)
+            return self._provisioned(record)
 
     def upgrade(self, id: AddOnId, version: str) -> Provisioned:
         """Start it again with the program that is pinned now, which brings the database up to itself. Raises AddOnFailed."""

@@ -23,7 +23,7 @@ from homeport.drivers.addons.records import Place, Record
 from homeport.drivers.addons.servers import Command, folder_size, proportional_memory
 from homeport.drivers.addons.valkey import config, snapshots
 from homeport.drivers.addons.valkey.syncing import Syncing
-from homeport.drivers.files import locked, remove_tree, write_atomic
+from homeport.drivers.files import locked, write_atomic
 from homeport.drivers.toolchains.errors import ToolchainUnavailable
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Redis
@@ -315,30 +315,17 @@ class ValkeyDriver(ServerDriver):
 
     def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
         """Users have no passwords until the new add-on is provisioned. Raises BackupDamaged, AddOnFailed."""
-        known = copies.verify(backup, source)
-        place = self._place(into)
-        with locked(place.lock):
-            if (found := place.read()) is not None and found.data:
-                raise AddOnFailed(
-                    name=into.name, what="Nothing was restored; what runs was not touched.", why=f"There is an add-on {into.slug} already.",
-                    fix="Restore under another name.",
-                )  # fmt: skip
-            place, record = self._begin(AddOnRequest(id=into, definition=known.definition, consumers=known.consumers))
-            try:
-                data = place.make("data", record.user)
-                self._at("copy")
-                snapshots.put(source / "dump.rdb", data / "dump.rdb", record.user)
-                record = record.model_copy(update={"data": "data", "version": known.version, "source": self.engine().source})
-                self._write_users(place, record, {})
-                self._configure(place, record)
-                self._at("start")
-                place.write(record)
-                self._start(place, record)
-                return self._provisioned(place, record, {})
-            except BaseException:
-                self._server(place).stop()
-                remove_tree(place.folder)
-                raise
+        with self._restoring(backup, source, into) as (place, fresh, known):
+            data = place.make("data", fresh.user)
+            self._at("copy")
+            snapshots.put(source / "dump.rdb", data / "dump.rdb", fresh.user)
+            record = fresh.model_copy(update={"data": "data", "version": known.version, "source": self.engine().source})
+            self._write_users(place, record, {})
+            self._configure(place, record)
+            self._at("start")
+            place.write(record)
+            self._start(place, record)
+            return self._provisioned(place, record, {})
 
     def upgrade(self, id: AddOnId, version: str) -> Provisioned:
         """Start it again with the program that is pinned now: each reads the files of those before it (valkey.io, upgrading)."""
