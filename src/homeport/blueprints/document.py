@@ -207,7 +207,8 @@ def parse_json(file: str, text: str) -> Document:
 
 _JSON_SPACE = re.compile(r"[ \t\r\n]*")
 _JSON_COMMENT = re.compile(r"//[^\n]*|/\*[\s\S]*?\*/")
-_JSON_ATOM = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null")
+_JSON_ATOM = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
+"""RFC 8259, sections 3 and 6: no zeros before a number, and no digits but these ten."""
 
 
 class _JsonParser:

@@ -63,6 +63,8 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "a JSON key twice": ("json", '{"a": 1, "a": 2}'),
     "an endless comment": ("json", "{/*" + "*" * 1_000_000),
     "a huge number": ("json", "[" + "9" * 100_000 + "]"),
+    "a number that begins with zeros": ("json", '{"port": 008080}'),
+    "digits of another script": ("json", '{"port": \u0663}'),
     "an infinite number": ("json", "[1e999]"),
     "a lone surrogate": ("json", '{"a": "\ud800"}'),
     "open TOML lists": ("toml", "a=" + "[" * FULL),
