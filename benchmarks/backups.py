@@ -137,7 +137,7 @@ def run(size: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="50MB", help="bytes of rows: 1GB for the figures that the documentation quotes")
+    parser.add_argument("--size", default="1GB", help="bytes of rows")
     parser.add_argument("--moments", type=int, default=5, help="moments at which a streamed database is lost")
     chosen = parser.parse_args(arguments)
     from benchmarks import streaming

@@ -105,7 +105,7 @@ def run(size: int, folder: Path) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="50MB", help="bytes of rows: 1GB for the figures that the documentation quotes")
+    parser.add_argument("--size", default="1GB", help="bytes of rows")
     parser.add_argument("--file-system", choices=sorted(MKFS), help="make one of this kind for the home; needs root")
     chosen = parser.parse_args(arguments)
     size, folder = int(parse_size(chosen.size)), Path(tempfile.mkdtemp(prefix="homeport-bench-"))

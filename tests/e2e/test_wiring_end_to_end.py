@@ -236,7 +236,7 @@ internal_port = 8080
 }  # fmt: skip
 
 
-RARE = {"homeport", "render-by-parts", "fly"}
+RARE = {"homeport", "render-by-parts", "fly", "vercel"}
 """Cases whose parts others go through as well."""
 
 

@@ -124,7 +124,7 @@ class Writer:
             pass  # its server was killed
 
 
-@pytest.mark.parametrize("version", ["16", "18"])
+@pytest.mark.parametrize("version", [pytest.param("16", marks=pytest.mark.slow), "18"])
 def test_what_was_acknowledged_before_the_window_survives_the_machine(house: House, shelf: Path, tmp_path: Path, version: str) -> None:
     """Under constant writes everything is killed and wiped: from the target alone, all but the last seconds comes back."""
     place = house.add(f"lost{version}", Postgres(version=version, database="shop", memory=64 << 20))
