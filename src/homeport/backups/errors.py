@@ -13,10 +13,8 @@ class BackupMissing(HomeportError):
 
     code = "backup-missing"
 
-    def __init__(self, why: str, fix: str = "") -> None:
-        super().__init__(
-            what="Nothing was restored; what runs was not touched.", why=why, fix=fix or "See what there is with `homeport backup list`."
-        )
+    def __init__(self, why: str, fix: str = "", *, what: str = "Nothing was restored; what runs was not touched.") -> None:
+        super().__init__(what=what, why=why, fix=fix or "See what there is with `homeport backup list`.")
 
 
 class TimeUnreachable(HomeportError):

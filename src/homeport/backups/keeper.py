@@ -251,7 +251,8 @@ class Keeper:
         """
         wanted = [due for due in self.schedule() if _means(due, project, environment, name)]
         if not wanted:
-            raise BackupMissing(f"There is nothing called {name!r} to back up." if name else "There is nothing to back up yet.")
+            why = f"There is nothing called {name!r} to back up." if name else "There is nothing to back up yet."
+            raise BackupMissing(why, "See what is backed up with `homeport backup schedule`.", what="No backup was taken.")
         found = []
         for due in wanted:
             manifest = self._take(due)
