@@ -24,7 +24,6 @@ import psycopg
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.keeping import socket_host
 from homeport.drivers.addons.postgres import roles, settings
-from homeport.drivers.addons.postgres.certificates import self_made
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, account_for, begin_at, records
 from homeport.drivers.addons.records import door as account_name
@@ -250,6 +249,8 @@ class Door:
 
     def _certify(self) -> None:
         if not (self.files / "server.crt").exists():
+            from homeport.drivers.addons.postgres.certificates import self_made  # its library takes 2 MB that most homes never need
+
             key, certificate = self_made(self.cluster.id.slug, names=(socket.gethostname(),))
             self._write("server.key", key)
             self._write("server.crt", certificate)
