@@ -8,8 +8,10 @@ import json
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,38 @@ def test_the_web_interface_is_there_on_request(driver: TemporalDriver, both: dic
     assert status == 200 and b"<html" in page.lower()
     assert not front.listens(both["two"].host, UI_PORT)
     assert driver.inspect(id_of("one")).detail["ui"] == f"http://{both['one'].host}:{UI_PORT}"
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Says yes to everything."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("which", range(3), ids=("http", "ui", "clients"))
+def test_a_port_that_a_stranger_took_meanwhile(driver: TemporalDriver, both: dict[str, Provisioned], which: int) -> None:
+    """Its answer is not taken for the server's own: the server gets another port, and its clients notice nothing."""
+    one = both["one"]
+    place = Place(driver.home, id_of("one"))
+    driver.stop(id_of("one"))
+    taken = place.get().extra_ports[which]
+    with ThreadingHTTPServer(("127.0.0.1", taken), Stranger) as stranger:
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        try:
+            driver.start(id_of("one"))
+        finally:
+            stranger.shutdown()
+    assert taken not in place.get().extra_ports
+    assert driver.inspect(id_of("one")).running
+    assert ask(one.host, HTTP_PORT, "/api/v1/namespaces/shop-one")[1]["namespaceInfo"]["name"] == "shop-one"
+    assert front.listens(one.host, 7233) and front.listens(one.host, UI_PORT)
 
 
 def test_a_front_that_is_killed_comes_back(driver: TemporalDriver, both: dict[str, Provisioned]) -> None:

