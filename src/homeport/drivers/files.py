@@ -40,6 +40,19 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
+def write_changed(path: Path, text: str, owner: int | None) -> bool:
+    """Have a file say this, for its owner's eyes alone; whether it said something else before, or was not there.
+
+    The owner is looked at as well: whoever ended between writing and giving away left a file that its reader cannot open.
+    """
+    changed = not path.exists() or path.read_text() != text
+    if changed:
+        write_atomic(path, text.encode(), 0o600)
+    if owner is not None and path.stat().st_uid != owner:
+        os.chown(path, owner, owner)
+    return changed
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

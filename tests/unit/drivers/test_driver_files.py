@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from homeport.drivers.files import copy_tree, freeze, is_digest, locked, prune_digests, remove_tree, world_reachable, write_atomic
+from homeport.drivers.files import (
+    copy_tree,
+    freeze,
+    is_digest,
+    locked,
+    prune_digests,
+    remove_tree,
+    world_reachable,
+    write_atomic,
+    write_changed,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +40,27 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         write_atomic(target, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert target.read_bytes() == b"old"
+
+
+def test_a_file_that_says_the_same_is_not_written_again(tmp_path: Path) -> None:
+    """A file is replaced only when its text is another one, and only its owner reads it."""
+    target = tmp_path / "a"
+    assert write_changed(target, "old", None)
+    first = target.stat()
+    assert not write_changed(target, "old", None)
+    assert (target.stat().st_ino, stat.S_IMODE(first.st_mode)) == (first.st_ino, 0o600)
+    assert write_changed(target, "new", None)
+    assert target.read_text() == "new"
+
+
+def test_a_file_that_was_written_and_not_given_away_is_given_away_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ended between writing and giving away leaves a file that its reader gets the next time."""
+    given: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((path, user, group)))
+    target, reader = tmp_path / "a", os.geteuid() + 1
+    write_changed(target, "text", None)
+    assert not write_changed(target, "text", reader)
+    assert given == [(target, reader, reader)]
 
 
 @pytest.mark.parametrize("link", [True, False])

@@ -9,7 +9,6 @@ rejected for its memory; a network namespace for each add-on for needing root.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from homeport.drivers.addons.servers import Command
 from homeport.drivers.cgroups import Group
-from homeport.drivers.files import locked, write_atomic
+from homeport.drivers.files import locked, write_changed
 
 CONNECTIONS = 1024
 """Connections at once, each of which takes two."""
@@ -64,13 +63,7 @@ def command(nginx: Path, folder: Path, user: int | None, group: Group | None) ->
 
 def write(folder: Path, text: str, user: int | None) -> bool:
     """Put the configuration in the add-on's folder; whether it changed."""
-    file = folder / "front.conf"
-    if file.exists() and file.read_text() == text:
-        return False
-    write_atomic(file, text.encode(), 0o600)
-    if user is not None:
-        os.chown(file, user, user)
-    return True
+    return write_changed(folder / "front.conf", text, user)
 
 
 def listens(host: str, port: int) -> bool:

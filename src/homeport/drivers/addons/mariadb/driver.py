@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import socket
-import string
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import quote
 
-from homeport.drivers.addons import copies
+from homeport.drivers.addons import copies, passwords
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed, UpgradeFailed
 from homeport.drivers.addons.filling import fill
@@ -22,11 +20,10 @@ from homeport.drivers.addons.mariadb.dumps import Admin
 from homeport.drivers.addons.mariadb.engine import MISSING, Engine, find
 from homeport.drivers.addons.records import Place, Record, account_for, door
 from homeport.drivers.addons.servers import Command, folder_size, keeping_fence, proportional_memory, run_outside
-from homeport.drivers.files import locked, remove_tree, sync_folder, write_atomic
+from homeport.drivers.files import locked, remove_tree, sync_folder, write_changed
 from homeport.model.addon import AddOn, MariaDB
 from homeport.model.env import PlainValue
 
-ALPHABET = string.ascii_letters + string.digits
 INSTALL_TIMEOUT = 300.0
 UPGRADE_TIMEOUT = 3600.0
 T = TypeVar("T")
@@ -107,10 +104,9 @@ class MariaDBDriver(ServerDriver):
         self._at("configure")
         definition = record.definition
         assert isinstance(definition, MariaDB)  # noqa: S101
-        changed = self._write(
-            place, record, "my.cnf", config.conf(record.host, record.port, plan_memory(definition), definition.parameters)
-        )
-        self._write(place, record, "accounts.sql", config.accounts_file(config.digest(self._admin_password(place))))
+        text = config.conf(record.host, record.port, plan_memory(definition), definition.parameters)
+        changed = write_changed(place.folder / "my.cnf", text, record.user)
+        write_changed(place.folder / "accounts.sql", config.accounts_file(config.digest(passwords.of_homeport(place))), record.user)
         self._at("record")
         version = record.version or self.engine().series
         return place.write(record.model_copy(update={"data": "data", "version": version, "source": "system"})), changed
@@ -207,7 +203,7 @@ class MariaDBDriver(ServerDriver):
         with locked(place.lock):
             record = place.get()
             found = self._layout(record)
-            password = "".join(secrets.choice(ALPHABET) for _ in range(43))
+            password = passwords.new()
             with self.admin(place) as admin:
                 known = _digests(admin, found.account(consumer)) or ()
                 _identify(admin, found.account(consumer), [*known[-1:], config.digest(password)])
@@ -227,14 +223,6 @@ class MariaDBDriver(ServerDriver):
         assert isinstance(record.definition, MariaDB)  # noqa: S101
         return config.layout(record.id.name, record.definition)
 
-    def _admin_password(self, place: Place) -> str:
-        """Homeport's own way in, readable for Homeport alone; made once."""
-        place.server.mkdir(exist_ok=True)
-        key = place.server / "admin.key"
-        if not key.exists():
-            write_atomic(key, secrets.token_urlsafe(32).encode(), 0o600)
-        return key.read_text()
-
     @contextlib.contextmanager
     def admin(self, place: Place, timeout: float | None = None) -> Iterator[Admin]:
         """A connection that may do everything, over the socket. Raises pymysql.err.Error, OSError."""
@@ -244,7 +232,7 @@ class MariaDBDriver(ServerDriver):
             door.settimeout(timeout or 60)
             door.connect(f"{host}/{config.SOCKET}")
             connection: Admin = pymysql.connect(
-                user=config.ADMIN, password=self._admin_password(place), charset="utf8mb4", autocommit=True, defer_connect=True,
+                user=config.ADMIN, password=passwords.of_homeport(place), charset="utf8mb4", autocommit=True, defer_connect=True,
                 read_timeout=timeout, write_timeout=timeout,
             )  # fmt: skip
             connection.connect(door)
@@ -306,7 +294,7 @@ class MariaDBDriver(ServerDriver):
         with copies.copying(record, target) as (name, part):
             with self.admin(place) as admin:
                 databases = [row for (row,) in _rows(admin, "SHOW DATABASES") if str(row) not in config.SYSTEM_DATABASES]
-            password = self._admin_password(place)
+            password = passwords.of_homeport(place)
             dumps.take(self.engine(), place.folder / "run", password, databases, part / "dump.sql", place.id.slug, begun)
             return copies.finish(record, name, part, (), {"engine": f"mariadb {self.engine().version}"})
 
@@ -317,7 +305,7 @@ class MariaDBDriver(ServerDriver):
             self._at("start")
             self._start(place, record)
             self._at("copy")
-            dumps.load(self.engine(), place.folder / "run", self._admin_password(place), source / "dump.sql", into.name)
+            dumps.load(self.engine(), place.folder / "run", passwords.of_homeport(place), source / "dump.sql", into.name)
             return self._provisioned(record, {})
 
     def upgrade(self, id: AddOnId, version: str) -> Provisioned:
@@ -346,22 +334,13 @@ class MariaDBDriver(ServerDriver):
         engine = self.engine()
         if record.data and record.version not in ("", engine.series):
             with dumps.tool(engine.upgrade, place.folder / "run") as argv:
-                env = dumps.environment(self._admin_password(place))
+                env = dumps.environment(passwords.of_homeport(place))
                 done = run_outside(argv, cwd=place.folder, env=env, timeout=UPGRADE_TIMEOUT)
             if done.code != 0:
                 raise UpgradeFailed(
                     slug=record.id.slug, why="Its system tables could not be upgraded.", tail=done.output.splitlines()[-20:]
                 )
             place.write(record.model_copy(update={"version": engine.series}))
-
-    def _write(self, place: Place, record: Record, name: str, text: str) -> bool:
-        file = place.folder / name
-        if file.exists() and file.read_text() == text:
-            return False
-        write_atomic(file, text.encode(), 0o600)
-        if record.user is not None:
-            os.chown(file, record.user, record.user)
-        return True
 
     def _command(self, place: Place, record: Record) -> Command:
         argv = keeping_fence(str(self.engine().server), f"--defaults-file={place.folder / 'my.cnf'}", f"--datadir={place.folder / 'data'}")

@@ -23,7 +23,7 @@ from homeport.drivers.addons.postgres.engines import Engine
 from homeport.drivers.addons.records import Place, Record
 from homeport.drivers.addons.servers import Command, Server, account_name
 from homeport.drivers.cgroups import Group
-from homeport.drivers.files import remove_tree, sync_folder, write_atomic
+from homeport.drivers.files import remove_tree, sync_folder, write_atomic, write_changed
 from homeport.drivers.runtimes.base import Executed
 from homeport.model.addon import Postgres, pooling_of
 
@@ -144,12 +144,7 @@ class Cluster:
 
     def write(self, file: Path, text: str) -> bool:
         """A file of the cluster's own account; whether it is new."""
-        if file.exists() and file.read_text() == text:
-            return False
-        write_atomic(file, text.encode(), 0o600)
-        if self.record.user is not None:
-            os.chown(file, self.record.user, self.record.user)
-        return True
+        return write_changed(file, text, self.record.user)
 
     # -- running it ------------------------------------------------------------------------------------------------
 

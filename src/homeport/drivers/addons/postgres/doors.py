@@ -28,7 +28,7 @@ from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, account_for, begin_at, records
 from homeport.drivers.addons.records import door as account_name
 from homeport.drivers.addons.servers import PATH, Command, Keeper, Server
-from homeport.drivers.files import locked, remove_tree, write_atomic
+from homeport.drivers.files import locked, remove_tree, write_changed
 from homeport.drivers.runtimes.addresses import free_port, is_free
 from homeport.model.addon import Pooling, Postgres, pooling_of
 from homeport.model.base import Frozen
@@ -256,13 +256,7 @@ class Door:
             self._write("server.crt", certificate)
 
     def _write(self, name: str, text: str) -> bool:
-        file = self.files / name
-        if file.exists() and file.read_text() == text:
-            return False
-        write_atomic(file, text.encode(), 0o600)
-        if self.user is not None:
-            os.chown(file, self.user, self.user)
-        return True
+        return write_changed(self.files / name, text, self.user)
 
 
 def free_ports(cluster: Cluster, *, pooled: bool, gated: bool) -> dict[str, int]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import signal
-import string
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import psycopg
 
-from homeport.drivers.addons import copies
+from homeport.drivers.addons import copies, passwords
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.filling import fill
@@ -35,10 +33,6 @@ from homeport.model.addon import AddOn, Postgres, pooling_of
 from homeport.model.errors import HomeportError
 
 log = logging.getLogger(__name__)
-
-ALPHABET = string.ascii_letters + string.digits
-PASSWORD_LENGTH = 43
-"""Characters of a rotated password: 256 bits."""
 
 
 class PostgresDriver(ServerDriver):
@@ -258,7 +252,7 @@ class PostgresDriver(ServerDriver):
             cluster = self._cluster(place, place.get())
             slot = "b" if cluster.record.slots.get(consumer, "a") == "a" else "a"
             found = roles.layout(id.name, cluster.definition)
-            password = "".join(secrets.choice(ALPHABET) for _ in range(PASSWORD_LENGTH))
+            password = passwords.new()
             with cluster.admin() as admin:
                 name = roles.ensure_login(admin, found, consumer, slot)
                 roles.set_password(admin, name, password)

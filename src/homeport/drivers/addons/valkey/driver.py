@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import secrets
 import shutil
-import string
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -15,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-from homeport.drivers.addons import copies
+from homeport.drivers.addons import copies, passwords
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.keeping import LOOK_TIMEOUT, SILENT, ServerDriver, plan_memory, socket_host
@@ -23,7 +20,7 @@ from homeport.drivers.addons.records import Place, Record
 from homeport.drivers.addons.servers import Command, folder_size, proportional_memory
 from homeport.drivers.addons.valkey import config, snapshots
 from homeport.drivers.addons.valkey.syncing import Syncing
-from homeport.drivers.files import locked, write_atomic
+from homeport.drivers.files import locked, write_changed
 from homeport.drivers.toolchains.errors import ToolchainUnavailable
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Redis
@@ -37,7 +34,6 @@ SYSTEM_PROGRAMS = ("valkey-server", "redis-server")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/usr/sbin:/bin"
 OLDEST = 7
 """Major version from which the append-only file has parts and access rules know selectors."""
-ALPHABET = string.ascii_letters + string.digits
 
 
 class Engine(Frozen):
@@ -144,7 +140,7 @@ class ValkeyDriver(ServerDriver):
         tuning = self._tuning(record)
         if self._server(place).running() is None:
             snapshots.settle(place.folder / "data", record.user, on=tuning.persistence)
-        return self._write(place, record, "valkey.conf", config.conf(tuning))
+        return write_changed(place.folder / "valkey.conf", config.conf(tuning), record.user)
 
     def _tuning(self, record: Record) -> config.Tuning:
         definition = record.definition
@@ -193,7 +189,7 @@ class ValkeyDriver(ServerDriver):
         place = self._place(id)
         with locked(place.lock):
             record = place.get()
-            password = "".join(secrets.choice(ALPHABET) for _ in range(43))
+            password = passwords.new()
             user = config.user_of(consumer)
             users = self._users(place)
             users[user] = (*users.get(user, ())[-1:], config.digest(password))
@@ -221,8 +217,8 @@ class ValkeyDriver(ServerDriver):
             return {}
 
     def _write_users(self, place: Place, record: Record, users: dict[str, tuple[str, ...]]) -> None:
-        users = {config.ADMIN: (config.digest(self._admin_password(place)),), **users}
-        self._write(place, record, "users.acl", config.acl(users, open=record.open))
+        users = {config.ADMIN: (config.digest(passwords.of_homeport(place)),), **users}
+        write_changed(place.folder / "users.acl", config.acl(users, open=record.open), record.user)
 
     def _apply_users(self, place: Place) -> None:
         """Bring the running server's users to those of the file; connections stay."""
@@ -233,14 +229,6 @@ class ValkeyDriver(ServerDriver):
                 if user != config.ADMIN:
                     rules = config.rules(user, digests, open=place.get().open)
                     server.execute_command("ACL", "SETUSER", user, *rules)  # type: ignore[no-untyped-call]
-
-    def _admin_password(self, place: Place) -> str:
-        """Homeport's own way in, readable for Homeport alone; made once."""
-        place.server.mkdir(exist_ok=True)
-        key = place.server / "admin.key"
-        if not key.exists():
-            write_atomic(key, secrets.token_urlsafe(32).encode(), 0o600)
-        return key.read_text()
 
     @contextlib.contextmanager
     def admin(self, place: Place, *, decoded: bool = True, database: int = 0, timeout: float = 30.0) -> Iterator[redis.Redis]:
@@ -255,7 +243,7 @@ class ValkeyDriver(ServerDriver):
                 unix_socket_path=f"{host}/{config.SOCKET}",
                 db=database,
                 username=config.ADMIN,
-                password=self._admin_password(place),
+                password=passwords.of_homeport(place),
                 socket_timeout=timeout,
                 decode_responses=decoded,
                 retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
@@ -349,15 +337,6 @@ class ValkeyDriver(ServerDriver):
         """The system's client, where it has one: none comes with the bundled server."""
         del id
         return next((found for name in ("valkey-cli", "redis-cli") if (found := shutil.which(name, path=SYSTEM_PATH))), "")
-
-    def _write(self, place: Place, record: Record, name: str, text: str) -> bool:
-        file = place.folder / name
-        if file.exists() and file.read_text() == text:
-            return False
-        write_atomic(file, text.encode(), 0o600)
-        if record.user is not None:
-            os.chown(file, record.user, record.user)
-        return True
 
     def _start(self, place: Place, record: Record) -> None:
         super()._start(place, record)
