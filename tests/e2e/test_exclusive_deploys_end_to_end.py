@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from bench_apps import BenchApp
-from homes import Home, until
+from homes import Home, home_in, until
 from traffic import Traffic
 
 pytestmark = pytest.mark.xdist_group("e2e-exclusive")
@@ -103,6 +103,22 @@ def test_two_commands_at_once_both_end_with_the_truth(home: Home, place: Path) -
     assert all('"status"' in done.stdout for done in found), [done.stdout + done.stderr for done in found]
     until(lambda: home.json("status", "-p", "both")["deploying"] == "", "the last deploy to end")
     assert [i["role"] for i in home.instances("both")].count("live") == 1
+
+
+def test_two_commands_that_both_start_the_control_plane_share_it(tmp_path: Path) -> None:
+    """The one that comes second is refused; both commands are answered by the first."""
+    with home_in(tmp_path / "h") as home:
+        home.path.mkdir()
+        site = tmp_path / "site"
+        site.mkdir()
+        (site / "index.html").write_text("hello")
+        done: list[Any] = []
+        threads = [threading.Thread(target=lambda: done.append(home.run("up", site, "--json"))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all('"status"' in one.stdout for one in done), [one.stdout + one.stderr for one in done]
 
 
 def test_two_projects_deploy_beside_each_other(home: Home, place: Path) -> None:

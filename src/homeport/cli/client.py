@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 START_WITHIN = 30.0
 """Seconds a control plane may take until it answers."""
 
+HEALTH_WITHIN = 5.0
+"""Seconds that one question whether it answers may take."""
+
 PATIENCE = 30.0
 """Seconds a command waits for a control plane that went away in the middle."""
 
@@ -38,7 +41,7 @@ class Client:
         self.home = home()
         self.start_allowed, self.edge_port = start, edge_port
         self._child: subprocess.Popen[bytes] | None = None
-        if not self._alive() and not (start and self._start()):
+        if not self._answers() and not (start and self._start()):
             raise away()
 
     # --- requests ---------------------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ class Client:
         while time.monotonic() < until:
             if self._alive():
                 return
-            if self.start_allowed and time.monotonic() - began > 2 and self._start():
+            if self.start_allowed and time.monotonic() - began > 2 and not self._runs() and self._start():
                 return
             time.sleep(0.1)
         raise away()
@@ -183,7 +186,7 @@ class Client:
         import http.client
 
         host, port = self._address()
-        connection = http.client.HTTPConnection(host, port, timeout=5)
+        connection = http.client.HTTPConnection(host, port, timeout=HEALTH_WITHIN)
         try:
             connection.request("GET", "/api/health")
             return bool(json.loads(connection.getresponse().read()).get("pid") == facts.get("pid"))
@@ -191,6 +194,22 @@ class Client:
             return False
         finally:
             connection.close()
+
+    def _answers(self) -> bool:
+        """Whether it answers; one that is busy, or just starting or ending, is waited for while its process is there."""
+        until = time.monotonic() + START_WITHIN
+        while not self._alive():
+            if time.monotonic() > until or not self._runs():
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _runs(self) -> bool:
+        """Whether the process that wrote down that it serves is still there; another process may have got its number since."""
+        try:
+            return b"homeport" in Path(f"/proc/{int(self.facts().get('pid', 0))}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return False
 
     def _start(self) -> bool:
         """Run a control plane in the background; True once it answers."""
@@ -200,10 +219,11 @@ class Client:
         env = dict(os.environ)
         if self.edge_port:
             env["HOMEPORT_EDGE_PORT"] = str(self.edge_port)
-        (self.home / "serve.json").unlink(missing_ok=True)
+        # What a former one wrote down stays until this one writes its own: another command may have started one just now.
         # Its first lines hold the token of the first start, so nobody else may read it.
         with open(os.open(self.home / "serve.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:  # noqa: PTH123
             os.fchmod(log.fileno(), 0o600)
+            place = log.tell()
             argv = [sys.executable, "-m", "homeport", "serve"]
             process = self._child = subprocess.Popen(
                 argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.home
@@ -212,10 +232,16 @@ class Client:
         while time.monotonic() < until:
             if self._alive():
                 return True
-            if process.poll() is not None:
+            if process.poll() is not None and not self._other_serves(place):
                 raise CliError(self._why_not())
             time.sleep(0.03)
         return False
+
+    def _other_serves(self, place: int) -> bool:
+        """Whether what was said since a place of the log is that another control plane holds the home: it is waited for."""
+        with (self.home / "serve.log").open("rb") as log:
+            log.seek(place)
+            return b"[already-serving]" in log.read(1 << 20)
 
     def _why_not(self) -> dict[str, Any]:
         lines = (self.home / "serve.log").read_text(errors="replace").splitlines()[-12:]
