@@ -20,7 +20,7 @@ def follow_logs(
     platform: Platform, project: str, environment: str, *, service: str = "", release: str = "", follow: bool = False, tail: int = 100
 ) -> Iterator[dict[str, Any] | None]:
     """Lines of every instance that fits; None after a silence while following. Instances that start later are joined."""
-    maskers: dict[tuple[int, str], Masker] = {}
+    maskers: dict[int, Masker] = {}
     rows = _rows(platform, project, environment, service, release)
     if not follow:
         for row in rows:
@@ -66,12 +66,12 @@ def _rows(platform: Platform, project: str, environment: str, service: str, rele
     return [row for row in rows if not release or f"r{row.number}" == release]
 
 
-def _masker(platform: Platform, maskers: dict[tuple[int, str], Masker], row: InstanceRow) -> Masker:
-    key = (row.number, row.service)
-    if key not in maskers:
+def _masker(platform: Platform, maskers: dict[int, Masker], row: InstanceRow) -> Masker:
+    """The masker of an instance's release: one for all its services, since they refer to each other's values."""
+    if row.number not in maskers:
         found = platform.store.releases.get(row.project, row.environment, row.number)
-        maskers[key] = masker_of(platform, found.release) if found else Masker(())
-    return maskers[key]
+        maskers[row.number] = masker_of(platform, found.release) if found else Masker(())
+    return maskers[row.number]
 
 
 def _shown(row: InstanceRow, text: str, stream: str) -> dict[str, Any]:

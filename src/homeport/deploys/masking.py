@@ -6,10 +6,10 @@ encrypting) no masking can know.
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import re
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 from urllib.parse import quote, quote_plus
@@ -39,7 +39,7 @@ class Masker:
         for value in values:
             if len(value) >= MIN_LENGTH and value not in _ORDINARY:
                 forms |= _forms(value)
-                for line in value.splitlines():
+                for line in {*value.splitlines()} - {value}:
                     forms |= _forms(line) if len(line) >= MIN_LENGTH else set()
         self._by_start: dict[str, list[str]] = {}
         for form in sorted(forms, key=len, reverse=True):
@@ -67,10 +67,15 @@ def masked(error: E, mask: Callable[[str], str]) -> E:
     return error
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
+"""Values that JSON, HTML, Python and addresses write as they are: most keys and passwords."""
+
+
 def _forms(value: str) -> set[str]:
     raw = value.encode()
-    forms = {value, raw.hex(), raw.hex().upper(), html.escape(value), html.escape(value, quote=False), repr(value)[1:-1]}
-    forms |= _json(value) | _url(value) | _base64(raw)
+    forms = {value, raw.hex(), raw.hex().upper()} | _base64(raw)
+    if not _PLAIN.fullmatch(value):
+        forms |= {html.escape(value), html.escape(value, quote=False), repr(value)[1:-1]} | _json(value) | _url(value)
     return {form for form in forms if len(form) >= MIN_LENGTH}
 
 
@@ -103,17 +108,20 @@ _WRAPPED = (64, 76)
 """Signs of a line of base64: PEM (RFC 7468) and MIME (RFC 2045), which is also what `base64` prints."""
 
 
+_OF_ADDRESSES = str.maketrans("+/", "-_")
+"""From the usual alphabet of base64 to the one for addresses (RFC 4648, 5)."""
+
+
 def _base64(raw: bytes) -> set[str]:
     """Base64 of the value alone, and the part of it that stays the same wherever it stands in a longer text (RFC 4648: 3 bytes a group)."""
-    forms: set[str] = set()
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        whole = encode(raw).decode()
-        forms |= {whole, whole.rstrip("=")}
-        for before in range(3):
-            skipped = -before % 3
-            inner = raw[skipped : skipped + (len(raw) - skipped) // 3 * 3]
-            if len(inner) >= MIN_LENGTH:
-                forms.add(encode(inner).decode())
-    for text in (base64.b64encode(raw).decode(), base64.b64encode(raw + b"\n").decode()):
-        forms |= {text[at : at + width] for width in _WRAPPED if len(text) > width for at in range(0, len(text), width)}
+    whole = b2a_base64(raw, newline=False).decode()
+    forms = {whole, whole.rstrip("=")}
+    for skipped in (0, 2, 1):
+        inner = raw[skipped : skipped + (len(raw) - skipped) // 3 * 3]
+        if len(inner) >= MIN_LENGTH:
+            forms.add(b2a_base64(inner, newline=False).decode())
+    forms |= {form.translate(_OF_ADDRESSES) for form in forms}
+    if len(whole) >= min(_WRAPPED):
+        for text in (whole, b2a_base64(raw + b"\n", newline=False).decode()):
+            forms |= {text[at : at + width] for width in _WRAPPED if len(text) > width for at in range(0, len(text), width)}
     return forms

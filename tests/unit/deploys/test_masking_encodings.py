@@ -6,12 +6,16 @@ import base64
 import html
 import json
 import re
+import string
 import time
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from homeport.deploys import masking
 from homeport.deploys.masking import MASK, Masker, masked
 from homeport.model.errors import HomeportError
 
@@ -100,6 +104,14 @@ def test_wrapped_base64_is_masked_line_by_line(width: int, ending: bytes) -> Non
     lines = [mask(text[at : at + width]) for at in range(0, len(text), width)]
     assert all(line == MASK for line in lines[:-1])
     assert lines[-1] == MASK or len(lines[-1]) < 6
+
+
+@given(st.text(string.ascii_letters + string.digits + "_.-", min_size=6, max_size=120))
+def test_plain_values_are_looked_for_in_every_form_that_others_are(value: str) -> None:
+    """A value without special signs is written as it is by JSON, HTML, Python and addresses, so leaving those out leaves nothing out."""
+    forms = masking._forms(value)
+    wanted = masking._json(value) | masking._url(value) | {html.escape(value), html.escape(value, quote=False), repr(value)[1:-1]}
+    assert {form for form in wanted if len(form) >= masking.MIN_LENGTH} <= forms
 
 
 def test_a_line_costs_the_same_with_a_thousand_secrets() -> None:
