@@ -242,7 +242,7 @@ def _fork(home: Home) -> None:
     assert there["secret"] == ask(home, "/")["secret"]
     assert there["notes"] == [f"name{number}" for number in range(5)]
     assert len(ask(home, "/")["users"]) == 6
-    restored = home.json("restore", "--to", at.isoformat(), timeout=200)
+    restored = home.json("restore", "-p", "shop", "--to", at.isoformat(), timeout=200)
     assert [row["name"] for row in restored] == ["db"]
     assert len(ask(home, "/")["users"]) == 5
     assert len(home.json("backup", "now", timeout=200)) == 11

@@ -66,12 +66,14 @@ def fake_platform(home: Path) -> Platform:
     return open_platform(settings, FakeRuntime(), FakeEdge(home), FakeBuilder(home), lambda store, secrets: AddOnBook(store, secrets, {}))
 
 
-def go_live(platform: Platform, spec: dict[str, Any], *, project: str = "shop", environment: str = "production") -> Release:
-    """Record a release with the values that are set, and call it live; nothing is started."""
+def go_live(
+    platform: Platform, spec: dict[str, Any], *, project: str = "shop", environment: str = "production", origin: str = "/nonexistent"
+) -> Release:
+    """Record a release with the values that are set, and call it live; nothing is started. `origin`: folder that it came from."""
     from homeport.deploys.config import pin
 
     made = Spec.model_validate({"name": project, **spec})
-    platform.store.environments.ensure(project, environment, origin="/nonexistent")
+    platform.store.environments.ensure(project, environment, origin=origin)
     number = platform.store.releases.reserve(project, environment)
     release = Release(
         id=f"r{number}",

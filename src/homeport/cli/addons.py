@@ -134,7 +134,7 @@ def rotate(
     environment: Environment = "production",
     json: Json = False,
 ) -> None:
-    client, path = _at(project, environment)
+    client, path = _at(project, environment, only_here=True)
     found = client.post(f"{path}/{segment(name)}/rotate", {"deploy": not no_deploy})
     result: dict[str, Any] = {}
     if found["deploy"]:
@@ -152,7 +152,7 @@ def rotate(
 
 
 def restart(name: Name, project: Project = None, environment: Environment = "production", json: Json = False) -> None:
-    client, path = _at(project, environment)
+    client, path = _at(project, environment, only_here=True)
     _working(f"Restarting {name} …", json=json)
     found = client.call("POST", f"{path}/{segment(name)}/restart", {}, timeout=300)
     if json:
@@ -167,7 +167,7 @@ def upgrade(
     environment: Environment = "production",
     json: Json = False,
 ) -> None:
-    client, path = _at(project, environment)
+    client, path = _at(project, environment, only_here=True)
     _working(f"Upgrading {name}; this takes as long as its data is large …", json=json)
     found = client.call("POST", f"{path}/{segment(name)}/upgrade", {"version": version}, timeout=3600)
     if json:
@@ -245,7 +245,7 @@ def port_forward(
 ) -> None:
     from homeport.cli.forward import Relay
 
-    client, path = _at(project, environment)
+    client, path = _at(project, environment, only_here=True)
     found = client.post(path, {"name": name, "reveal": show_password})
     with Relay((found["host"], found["port"]), port) as relay:
         url = found["url"].replace(f"{found['host']}:{found['port']}", f"127.0.0.1:{relay.port}")
@@ -267,14 +267,14 @@ def _working(text: str, *, json: bool) -> None:
         show.note(text)
 
 
-def _at(project: str | None, environment: str) -> tuple[Client, str]:
+def _at(project: str | None, environment: str, *, only_here: bool = False) -> tuple[Client, str]:
     client = Client(start=True)
-    name, environment = find_project(client, project, environment)
+    name, environment = find_project(client, project, environment, only_here=only_here)
     return client, f"{path_of(name, environment)}/addons"
 
 
 def _connection(name: str, kind: str, project: str | None, environment: str) -> dict[str, Any]:
-    client, path = _at(project, environment)
+    client, path = _at(project, environment, only_here=True)
     found: dict[str, Any] = client.post(path, {"name": name, "kind": kind})
     return found
 

@@ -205,7 +205,7 @@ def restore(
     if bool(backup) == bool(to):
         raise usage("Neither a time nor a backup was named, or both were.", "Write `--to TIME`, or a backup from `homeport backup list`.")
     client = Client()
-    name, environment = find_project(client, project, environment)
+    name, environment = find_project(client, project, environment, only_here=bool(to) and not beside)
     if beside:
         if backup:
             to = str(_backup(client, backup)["taken_at"])

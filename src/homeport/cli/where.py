@@ -8,9 +8,18 @@ from typing import Any
 from homeport.cli.client import Client, segment
 from homeport.cli.errors import CliError
 
+FEW = 5
+"""Projects that a refusal names."""
 
-def find_project(client: Client, project: str | None, environment: str, *, undeployed: bool = False) -> tuple[str, str]:
-    """The project and environment; with `undeployed` also the one this folder would be. Raises CliError when it is not clear which."""
+
+def find_project(
+    client: Client, project: str | None, environment: str, *, undeployed: bool = False, only_here: bool = False
+) -> tuple[str, str]:
+    """The project and environment; with `undeployed` also the one this folder would be. Raises CliError when it is not clear which.
+
+    In a folder that was never deployed the home's only project is meant. A verb that touches data says `only_here`: then that
+    project has to be named, since whoever stands in the folder of another one may mean that.
+    """
     if project:
         return project, environment
     known: list[dict[str, Any]] = client.get("/api/v1/environments")
@@ -22,6 +31,11 @@ def find_project(client: Client, project: str | None, environment: str, *, undep
     if undeployed and (name := _described(client, here)):
         return name, environment
     names = sorted({str(row["project"]) for row in known})
+    if names and only_here:
+        more = f"{', '.join(names[:FEW])}{', …' if len(names) > FEW else ''}"
+        why = f"{here} was never deployed, and this command touches data, so it goes to no other project by itself (there is: {more})."
+        fix = f"Name the project, as in `--project {names[0]}`, or go to its folder; `homeport up` deploys this one."
+        raise CliError({"code": "not-found", "what": "Nothing was done.", "why": why, "fix": fix})
     if len(names) == 1:
         return names[0], environment
     why = f"There are several projects: {', '.join(names)}." if names else "Nothing has been deployed here yet."

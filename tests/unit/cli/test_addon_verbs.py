@@ -40,7 +40,8 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     with open_door(home) as door:
         paper = PaperEngine(home)
         door.platform.addons.drivers = {"postgres": paper, "mariadb": paper, "redis": valkey}
-        door.platform.addons.provision(go_live(door.platform, SPEC))
+        folder = tmp_path_factory.mktemp("shop").resolve()
+        door.platform.addons.provision(go_live(door.platform, SPEC, origin=str(folder)))
         (home / "serve.json").write_text(json.dumps({"pid": os.getpid(), "api": f"http://127.0.0.1:{door.port}"}))
         (home / "cli.key").write_text(door.admin)
         yield door
@@ -51,7 +52,11 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 
 @pytest.fixture(autouse=True)
 def here(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the project's folder, with its home."""
     monkeypatch.setenv("HOMEPORT_HOME", str(door.platform.home))
+    row = door.platform.store.environments.get("shop", "production")
+    assert row is not None
+    monkeypatch.chdir(row.origin)
 
 
 def typed(*words: str, code: int = 0) -> Result:
@@ -74,6 +79,35 @@ def test_the_list_names_each_add_on() -> None:
     assert rows["cache"]["state"] == "running" and rows["cache"]["memory"] > 1 << 20
     assert "cache hit ratio" in typed("addons", "info", "cache").stdout
     assert "Ready to accept connections" in typed("addons", "logs", "cache").stdout
+
+
+WORDS = (
+    ("psql", "-c", "select 1"), ("mysql", "-c", "select 1"), ("valkey-cli", "FLUSHALL"), ("port-forward", "db"),
+    ("addons", "rotate", "db"), ("addons", "restart", "db"), ("addons", "upgrade", "db"),
+    ("restore", "--to", "10m"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: " ".join(words[:2]))
+def test_a_folder_that_was_never_deployed_touches_no_other_project(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verbs that touch data say so, with the name to give; looking goes on with the only project there is."""
+    monkeypatch.chdir(tmp_path)
+    error = refused(*words)
+    assert (error.code, error.body["what"]) == ("not-found", "Nothing was done.")
+    assert f"{tmp_path} was never deployed" in error.body["why"] and "--project shop" in error.body["fix"]
+    assert typed("addons", "info", "db").stdout
+
+
+def test_a_project_that_is_named_is_reached_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--project` does without its folder, and a folder within the project's is part of it."""
+    inside = Path.cwd() / "services" / "web"
+    inside.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    assert typed("valkey-cli", "--project", "shop", "PING").stdout == "PONG\n"
+    monkeypatch.chdir(inside)
+    assert typed("valkey-cli", "PING").stdout == "PONG\n"
 
 
 class Became(Exception):
