@@ -39,6 +39,7 @@ def sweep(platform: Platform) -> list[str]:
     known = {row.id for row in platform.store.instances.list()} | {seen.handle.id for seen in platform.runtime.observe()}
     removed += _aged(platform.home / "instances", known, LOGS)
     removed += _aged(platform.home / "deploys", set(), LOGS)
+    removed += _aged(platform.home / "seeds", _seeds_in_use(platform), YOUNG)
     removed += _tombstones(platform)
     if removed:
         platform.event("retention.removed", f"{len(removed)} things that nothing needs any more were removed.", names=removed[:100])
@@ -65,6 +66,15 @@ def forget_logs(platform: Platform, release: Release) -> None:
     for service in release.spec.services:
         for folder in (platform.home / "instances").glob(f"{release.project}-{release.environment}-{service}-{release.id}-*"):
             remove_tree(folder)
+
+
+def _seeds_in_use(platform: Platform) -> set[str]:
+    """Content of files that some kept release would fill a new database from."""
+    used: set[str] = set()
+    for row in platform.store.environments.all():
+        for release in platform.store.releases.list(row.project, row.environment, limit=10_000):
+            used |= {seed.digest for addon in release.release.spec.addons.values() for seed in addon.seeds}
+    return used
 
 
 def _artifacts_in_use(platform: Platform) -> set[str]:

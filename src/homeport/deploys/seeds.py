@@ -88,8 +88,12 @@ def _inside(source: Path, path: str) -> Path | None:
 def _keep(file: Path, home: Path | None) -> str:
     with file.open("rb") as source:
         digest = hashlib.file_digest(source, "sha256").hexdigest()
-    if home is not None and not (home / "seeds" / digest).exists():
-        folder = home / "seeds"
+    if home is None:
+        return digest
+    folder = home / "seeds"
+    try:
+        os.utime(folder / digest)  # young again: nothing takes it away before the release that names it is recorded
+    except FileNotFoundError:
         folder.mkdir(mode=0o700, exist_ok=True)
         part = folder / f".{digest}.{os.getpid()}.part"
         part.unlink(missing_ok=True)
