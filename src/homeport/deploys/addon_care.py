@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -159,7 +161,7 @@ class AddOnCare:
 
         With `deploy` the live release is put live once more, so that its services get them.
 
-        Raises ProjectNotFound, AddOnRefused, AddOnFailed, AuditUnavailable.
+        Raises ProjectNotFound, AddOnRefused, AddOnFailed, AuditUnavailable, EnvironmentBusy.
         """
         release = self._live(project, environment)
         name = self._name(release, name)
@@ -172,13 +174,15 @@ class AddOnCare:
         if fixed:
             fix = f"Set it anew with `homeport env set {fixed}`, which asks for it, and deploy."
             raise _refused(f"The password of {name} is what the project's file calls {fixed}.", fix)
-        self.book.current(release, name)
-        consumers = ("", *consumers_of(release, name))
-        for consumer in consumers:
-            self._rotate_one(id, driver, definition.kind, consumer, by)
-        self.book.forget(id)
-        self.platform.event("addon.rotated", f"The passwords of {name} were changed.", release, actor=by.name, subject=name)
-        queued = self._hand_out(release, name, by) if deploy else ""
+        with self._alone("rotation", id, by) as operation:
+            release = self._live(project, environment)  # nothing else goes live from here on
+            self.book.awake(release, name)
+            consumers = ("", *consumers_of(release, name))
+            for consumer in consumers:
+                self._rotate_one(id, driver, definition.kind, consumer, by)
+            self.book.forget(id)
+            self.platform.event("addon.rotated", f"The passwords of {name} were changed.", release, actor=by.name, subject=name)
+            queued = self._hand_out(release, name, by, operation) if deploy and self.platform.secrets.opens(release) else ""
         self.control.supervisor.wake()
         return RotationView(addon=name, consumers=consumers, deploy=queued)
 
@@ -194,39 +198,61 @@ class AddOnCare:
             consumer=consumer, at=datetime.now(UTC).isoformat(),
         )  # fmt: skip
 
-    def _hand_out(self, release: Release, name: str, by: Caller) -> str:
-        """The live release once more under a new number: same source and artifacts, values of now."""
-        releases = self.platform.store.releases
+    def _hand_out(self, release: Release, name: str, by: Caller, operation: str) -> str:
+        """The live release once more under a new number: same source and artifacts, values of now.
+
+        A deploy that waits already hands them out itself, and is not put aside for this one.
+        """
+        where, releases = (release.project, release.environment), self.platform.store.releases
+        waiting = [row.id for row in self.platform.store.deploys.open() if (row.project, row.environment) == where]
+        if waiting:
+            return waiting[-1]
         number = releases.reserve(release.project, release.environment)
         again = {"id": f"r{number}", "number": number, "created_at": datetime.now(UTC), "created_by": by.name}
         releases.record(release.model_copy(update=again))
         row = self.control.request_deploy(
             actor=by.name, project=release.project, environment=release.environment, release=number,
-            reason=f"passwords of {name} rotated", confirmed=True,
+            reason=f"passwords of {name} rotated", confirmed=True, within=operation,
         )  # fmt: skip
         return row.id
 
     def restart(self, project: str, environment: str, name: str, *, by: Caller) -> AddOnView:
-        """Stop it and start it again. Connections break off. Raises ProjectNotFound, AddOnRefused, AddOnFailed."""
+        """Stop it and start it again. Connections break off. Raises ProjectNotFound, AddOnRefused, AddOnFailed, EnvironmentBusy."""
         release = self._live(project, environment)
         name = self._name(release, name)
         id, _, driver = self._own(release, name)
-        driver.stop(id)
-        driver.start(id)
+        with self._alone("restart", id, by):
+            driver.stop(id)
+            driver.start(id)
         self.platform.event("addon.restarted", f"{name} was restarted by hand.", release, actor=by.name, subject=name)
         return self._view(release, name)
 
     def upgrade(self, project: str, environment: str, name: str, version: str, *, by: Caller) -> AddOnView:
-        """Move to another version; on failure the old one runs again. Raises ProjectNotFound, AddOnRefused, UpgradeFailed, AddOnFailed."""
+        """Move to another version; on failure the old one runs again.
+
+        Raises ProjectNotFound, AddOnRefused, UpgradeFailed, AddOnFailed, EnvironmentBusy.
+        """
         release = self._live(project, environment)
         name = self._name(release, name)
         id, _, driver = self._own(release, name)
-        before = driver.inspect(id).version
-        driver.upgrade(id, version)
-        self.book.forget(id)
+        with self._alone("upgrade", id, by):
+            before = driver.inspect(id).version
+            driver.upgrade(id, version)
+            self.book.forget(id)
         after = self._view(release, name)
         self.platform.event("addon.upgraded", f"{name}: {before} to {after.engine}.", release, actor=by.name, subject=name)
         return after
+
+    @contextlib.contextmanager
+    def _alone(self, kind: str, id: AddOnId, by: Caller) -> Iterator[str]:
+        """Have the environment for one operation, whose id is given: deploys of it wait until the block ends. Raises EnvironmentBusy."""
+        operations = self.platform.store.operations
+        began = operations.begin([(kind, id.project, id.environment)], what="Nothing was changed.", actor=by.name, addon=id.name)
+        try:
+            yield began[0].id
+        finally:
+            operations.end(began[0].id)
+            self.control.released(id.project, id.environment)
 
     # --- which one --------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ from homeport.model.release import DeployResult, DeployStatus
 from homeport.model.service import CronService
 from homeport.store.database import no_room
 from homeport.store.deploys import DeployRow
-from homeport.store.operations import TITLES
+from homeport.store.operations import OF_ADDONS, TITLES
 
 log = logging.getLogger("homeport")
 
@@ -91,10 +91,7 @@ class ControlPlane:
     def start(self) -> None:
         """Resume interrupted deploys, adopt what runs, start what should run."""
         self.platform.builder.end_strays()
-        for operation in self.platform.store.operations.all():
-            if operation.kind == "destroy":  # what a crash interrupted is gone through again; what is gone already is success
-                self._destroy_environment(operation.project, operation.environment, str(operation.detail.get("actor", "")))
-                self.platform.store.operations.end(operation.id)
+        self.let_go()
         self.supervisor.rouse()
         self.durable.launch()
         for row in self.platform.store.deploys.open():
@@ -106,6 +103,15 @@ class ControlPlane:
         for row in self.platform.store.deploys.open():
             self._dispatch(row.project, row.environment)
 
+    def let_go(self) -> None:
+        """End the operations that a crash interrupted, but for those that restore and fork, which have an end of their own."""
+        for operation in self.platform.store.operations.all():
+            if operation.kind == "destroy":  # it is gone through again; what is gone already is success
+                self._destroy_environment(operation.project, operation.environment, str(operation.detail.get("actor", "")))
+            elif operation.kind not in OF_ADDONS:  # those are whole at every step, and what they stopped is started with everything else
+                continue
+            self.platform.store.operations.end(operation.id)
+
     def close(self) -> None:
         """Stop the control plane. Interrupted deploys resume at the next start."""
         self.watch.stop()
@@ -115,8 +121,8 @@ class ControlPlane:
 
     # --- deploys ----------------------------------------------------------------------------------------------
 
-    def request_deploy(self, *, actor: str, **wanted: Any) -> DeployRow:
-        """Ask for a deploy or rollback; the newest waiting request of an environment wins."""
+    def request_deploy(self, *, actor: str, within: str = "", **wanted: Any) -> DeployRow:
+        """Ask for a deploy or rollback; the newest waiting request of an environment wins. `within`: the operation that asks for it."""
         request = DeployRequest(id=_deploy_id(), actor=actor, **wanted)
         kind = "rollback" if request.release else "deploy"
         row, superseded = self.platform.store.deploys.queue(
@@ -131,7 +137,7 @@ class ControlPlane:
             self.platform.progress.of(id).write("failed", result={"status": "superseded", "deploy": id, "project": request.project})
         self._dispatch(request.project, request.environment)
         held = self.platform.store.operations.of(request.project, request.environment)
-        if held is not None and not request.automatic:
+        if held is not None and held.id != within and not request.automatic:
             self.platform.progress.of(row.id).step("wait", f"Waiting: {TITLES[held.kind].lower()} of this environment is under way")
         return row
 
@@ -259,8 +265,9 @@ class ControlPlane:
             profiles=frozenset(profiles),
         )
         told = told_names(spec, environment, reading.dialects, self.platform.settings.edge_port)
-        plan = plan.model_copy(update={"provided": told})
         running = [p.service for p in plan.services if p.action not in ("skip", "stop") and p.kind != "static"]
+        insisting = self.platform.own_ports.notes(project, environment, running)
+        plan = plan.model_copy(update={"provided": told, "warnings": (*plan.warnings, *insisting)})
         return guarded(plan, live, spec, preview(spec, running, self.platform.secrets, project, environment).by_service)
 
     def stop_everything(self) -> None:

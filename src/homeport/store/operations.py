@@ -23,8 +23,11 @@ KIND = "operation"
 """Ledger kind."""
 TITLES = {
     "restore": "A restore", "fork": "A fork", "forked-from": "A fork", "destroy": "A removal",
-    "deploy": "A deploy", "rollback": "A rollback",
+    "deploy": "A deploy", "rollback": "A rollback", "rotation": "A rotation", "restart": "A restart", "upgrade": "An upgrade",
 }  # fmt: skip
+
+OF_ADDONS = frozenset({"rotation", "restart", "upgrade"})
+"""Kinds that work on one add-on. A crash leaves nothing of them to finish or to take back."""
 
 
 class EnvironmentBusy(HomeportError):

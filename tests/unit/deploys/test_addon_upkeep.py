@@ -18,8 +18,10 @@ from engines import PaperEngine
 from homeport.deploys import external
 from homeport.deploys.addon_keeper import ROTATION, AddOnKeeper
 from homeport.drivers.addons.base import AddOnId
+from homeport.drivers.addons.errors import AddOnFailed
 from homeport.store.deploys import DeployRow
 from homeport.store.instances import InstanceRow
+from homeport.store.operations import EnvironmentBusy
 
 SPEC: dict[str, Any] = {
     "services": {"web": {"kind": "web", "command": "run"}},
@@ -192,6 +194,62 @@ def test_restarting_stops_and_starts(door: Door) -> None:
     up(door)
     assert door.ask("POST", f"{PATH}/db/restart", {}).body["state"] == "running"
     assert kinds(door) == ["addon.restarted"]
+
+
+VERBS = [("rotate", "rotation", "A rotation"), ("restart", "restart", "A restart"), ("upgrade", "upgrade", "An upgrade")]
+
+
+@pytest.mark.parametrize(("verb", "kind", "title"), VERBS)
+def test_what_changes_an_add_on_has_its_environment_alone(door: Door, verb: str, kind: str, title: str) -> None:
+    """A restore, a deploy and these exclude each other; whoever comes second is told what runs, and afterwards nothing is held."""
+    up(door)
+    store = door.platform.store
+    (held,) = store.operations.begin([("restore", "shop", "production")])
+    answer = door.ask("POST", f"{PATH}/db/{verb}", {})
+    assert (answer.status, answer.body["code"]) == (409, "environment-busy")
+    assert "A restore of shop/production" in answer.body["why"] and answer.body["what"] == "Nothing was changed."
+    store.operations.end(held.id)
+    seen: list[tuple[str, str]] = []
+
+    def busy(*_: object) -> None:
+        with pytest.raises(EnvironmentBusy) as refused:
+            store.operations.begin([("fork", "shop", "production")])
+        seen.append((refused.value.kind, refused.value.why.partition(" of ")[0]))
+        raise AddOnFailed(name="db", why="It does not want to.")
+
+    engine(door).rotate = engine(door).stop = engine(door).upgrade = busy  # type: ignore[method-assign,assignment]
+    assert door.ask("POST", f"{PATH}/db/{verb}", {}).body["code"] == "addon-failed"
+    assert seen == [(kind, title)] and store.operations.all() == []
+
+
+def test_a_deploy_that_is_asked_for_meanwhile_follows_and_hands_the_passwords_out(door: Door) -> None:
+    """It waits for the rotation, says so, and is not put aside for a deploy of the rotation's own."""
+    up(door)
+    paper, real = engine(door), engine(door).rotate
+    asked: list[DeployRow] = []
+
+    def slowly(id: AddOnId, consumer: str) -> Any:
+        if not asked:
+            asked.append(door.control.request_deploy(actor="ada", project="shop", environment="production", folder="/nonexistent"))
+        return real(id, consumer)
+
+    begun: list[str] = []
+    door.control.durable.start = lambda _kind, id, _argument: begun.append(id)  # type: ignore[method-assign,assignment]
+    paper.rotate = slowly  # type: ignore[method-assign]
+    answer = door.ask("POST", f"{PATH}/db/rotate", {})
+    assert answer.status == 202 and answer.body["deploy"] == asked[0].id
+    assert begun == [asked[0].id]
+    said = door.platform.progress.of(asked[0].id).path.read_text()
+    assert "Waiting: a rotation of this environment is under way" in said
+
+
+def test_a_rotation_that_a_crash_cut_short_holds_nothing_up(door: Door) -> None:
+    """The next start of the control plane lets go of its claim: both passwords work, and deploys go on."""
+    up(door)
+    for kind in ("rotation", "restart", "upgrade"):
+        door.platform.store.operations.begin([(kind, "shop", f"{kind}-environment")])
+    door.control.let_go()
+    assert door.platform.store.operations.all() == []
 
 
 # --- external add-ons ---------------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from doors import fake_platform
 
+from homeport.deploys.control import ControlPlane
 from homeport.deploys.own_ports import KIND, OwnPorts, seen_port
 from homeport.drivers.runtimes.health import Verdict
 from homeport.model.service import HealthCheck, Service, WebService, WorkerService
@@ -43,3 +45,20 @@ def test_who_has_a_port_is_told_from_the_last_lines(tmp_path: Path) -> None:
         assert ports.notes("shop", "production", ["api"]) == []
     finally:
         store.close()
+
+
+def test_a_plan_tells_which_service_insists_on_its_port(tmp_path: Path) -> None:
+    """What was seen at an earlier deploy is said before the next one, for services that would run."""
+    folder, platform = tmp_path / "shop", fake_platform(tmp_path / "home")
+    folder.mkdir()
+    (folder / "Procfile").write_text("web: python app.py\n")
+    (folder / "requirements.txt").touch()
+    try:
+        control = ControlPlane(platform)
+        assert not any("whatever PORT says" in text for text in control.plan(str(folder), "production").warnings)
+        for service in ("web", "gone"):
+            platform.store.ledger.claim(KIND, f"shop/production/{service}", f"shop/production/{service}", port=3000)
+        told = [text for text in control.plan(str(folder), "production").warnings if "whatever PORT says" in text]
+        assert len(told) == 1 and told[0].startswith("web: it listens on port 3000 whatever PORT says")
+    finally:
+        platform.store.close()
