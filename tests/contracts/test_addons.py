@@ -45,6 +45,8 @@ ENGINES = Path(tempfile.gettempdir()) / f"homeport-test-engines-{os.getuid()}"
 """Engines are installed once for all runs of the tests."""
 PASSWORDS = {"": "owner's pass:word/1", "web": "w" * 32, "worker": "k" * 32}
 SOON = 30.0
+BUSY_DISK = 120.0
+"""Seconds that a few writes may take while others keep the disk busy."""
 
 
 class Subject(Protocol):
@@ -215,6 +217,8 @@ class TemporalSubject:
     refusals: tuple[type[Exception], ...] = (OSError, http.client.HTTPException)
     most_memory = 400 << 20
     kills = 2
+    between = 3
+    """Each namespace takes several syncs: half a second while the disk is busy."""
     guarded = False
 
     def __init__(self) -> None:
@@ -251,8 +255,9 @@ class TemporalSubject:
     def writer(self, credentials: Credentials, start: int) -> Iterator[int]:
         for number in range(start, 1 << 40):
             body = {"namespace": f"n-{number}", "workflowExecutionRetentionPeriod": "86400s"}
-            if self._ask(credentials, "POST", "", body)[0] in (200, 409):
-                yield number
+            if self._ask(credentials, "POST", "", body)[0] not in (200, 409):
+                return
+            yield number
 
     def numbers(self, credentials: Credentials) -> set[int]:
         names: list[str] = []
@@ -627,7 +632,7 @@ def test_a_kill_at_every_step_of_provisioning_is_repaired_by_the_next(bench: Ben
     bench.driver.destroy(request.id)
 
 
-@pytest.mark.parametrize("rounds", [20, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("rounds", [20, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
 def test_no_acknowledged_write_is_lost_under_kills(bench: Bench, rounds: int) -> None:
     """SIGKILL in the middle of writes, on a disk that others keep busy, again and again: everything that was acknowledged is there."""
     credentials = bench.shared.credentials["web"]
@@ -644,7 +649,7 @@ def test_no_acknowledged_write_is_lost_under_kills(bench: Bench, rounds: int) ->
                     acknowledged.append(piece)
                     if stop.is_set():
                         return
-            except bench.subject.refusals:
+            except (*bench.subject.refusals, ValueError):  # half an answer is none
                 stop.wait(0.01)
 
     thread = threading.Thread(target=write)
@@ -653,7 +658,7 @@ def test_no_acknowledged_write_is_lost_under_kills(bench: Bench, rounds: int) ->
     others = subprocess.Popen([sys.executable, "-c", BUSY, str(bench.home / "busy")])
     try:
         for _ in range(rounds):
-            until(partial(more_than, acknowledged, len(acknowledged) + 20))
+            until(partial(more_than, acknowledged, len(acknowledged) + getattr(bench.subject, "between", 20)), BUSY_DISK)
             down.append(bench.kill_and_revive(bench.shared.id))
     finally:
         others.kill()
