@@ -7,9 +7,8 @@ APP ?= examples/heady-manager
 # A demo env file beside the application is used when there is one, so that `make up` never waits for input.
 ENV_FILE ?= $(wildcard $(APP)/.env.demo)
 PYTEST := $(BIN)/python -m pytest -q
-# Servers are started and killed by the hundred here, on machines that do other work too: a test that fails is tried again, and the
-# summary says so. One that fails three times fails.
-AGAIN := --reruns 2 -raR
+# What fails is tried again, alone; the log tells both.
+TESTS := bash tools/tests.sh $(BIN)/python
 # The tests make homes of their own; nothing of the caller's may leak in.
 CLEAN_ENV := env -u HOMEPORT_HOME -u HOMEPORT_EDGE_PORT -u HOMEPORT_API_PORT -u HOMEPORT_DATABASE_URL -u HOMEPORT_FAULT
 
@@ -40,16 +39,16 @@ up: .venv/.runtime ## Put APP live (default: the example) and print its addresse
 	@$(BIN)/homeport up "$(APP)" $(if $(ENV_FILE),--env-file "$(ENV_FILE)")
 
 test: .venv/.development ## Run the tests (under 10 minutes on 2 cores)
-	$(CLEAN_ENV) $(PYTEST) $(AGAIN) -m "not slow" -n 2 --dist loadgroup tests --ignore tests/docs/test_docs_blocks_run.py
+	$(CLEAN_ENV) $(TESTS) -m "not slow" -n 2 --dist loadgroup tests --ignore tests/docs/test_docs_blocks_run.py
 
 engines: ## Install the system's engines that tests run against (MariaDB), where this account may
 	@bash tools/engines.sh
 
 test-docs: .venv/.development ## Run every command of the documentation
-	$(CLEAN_ENV) $(PYTEST) $(AGAIN) -n 2 tests/docs/test_docs_blocks_run.py
+	$(CLEAN_ENV) $(TESTS) -n 2 tests/docs/test_docs_blocks_run.py
 
 test-slow: .venv/.development ## The tests that take longer: many kills, many moments, large loads
-	$(CLEAN_ENV) $(PYTEST) $(AGAIN) -m slow -n 2 --dist loadgroup tests --ignore tests/faults
+	$(CLEAN_ENV) $(TESTS) -m slow -n 2 --dist loadgroup tests --ignore tests/faults
 
 test-user: .venv/.development ## As root: run the core tests once more as an ordinary user
 	$(CLEAN_ENV) bash tools/as-user.sh
@@ -65,7 +64,7 @@ conformance: .venv/.development ## Read ../shared's real files and suites; print
 	$(BIN)/python -m benchmarks.conformance
 
 faults: .venv/.development ## The whole fault suite; prints each fault with its outcome
-	$(CLEAN_ENV) $(PYTEST) $(AGAIN) tests/faults
+	$(CLEAN_ENV) $(TESTS) tests/faults
 	@cp build/faults.md docs/reference/faults.md
 
 bench: .venv/.development ## Every benchmark, as one JSON document

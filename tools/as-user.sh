@@ -31,4 +31,4 @@ fi
 runuser -u "$account" -- env -C "$work/homeport" HOME="$base" PATH=/usr/local/bin:/usr/bin:/bin \
   make -s .venv/.development PYTHON="$chosen"
 runuser -u "$account" -- env -C "$work/homeport" HOME="$base" PATH=/usr/local/bin:/usr/bin:/bin \
-  .venv/bin/python -m pytest -q --reruns 2 -raR -m "not slow" -n 2 --dist loadgroup tests/contracts tests/e2e tests/unit/store tests/unit/deploys tests/unit/drivers
+  bash tools/tests.sh .venv/bin/python -m "not slow" -n 2 --dist loadgroup tests/contracts tests/e2e tests/unit/store tests/unit/deploys tests/unit/drivers

@@ -33,12 +33,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table and keep it as JSON and Markdown below `build/`."""
-    rows = sorted(_ROWS.values(), key=lambda row: str(row["group"]))
-    if not rows:
+    """Print the table and keep it as JSON and Markdown below `build/`; what is tried again gets its new outcome there."""
+    kept = BUILD / "faults.json"
+    again = terminalreporter.config.getoption("lf") and kept.exists()
+    known = {**(json.loads(kept.read_bytes()) if again else {}), **_ROWS}
+    rows = sorted(known.values(), key=lambda row: str(row["group"]))
+    if not _ROWS:
         return
     BUILD.mkdir(exist_ok=True)
-    (BUILD / "faults.json").write_text(json.dumps(rows, indent=1) + "\n")
+    kept.write_text(json.dumps(known, indent=1) + "\n")
     (BUILD / "faults.md").write_text(_markdown(rows))
     terminalreporter.section("faults")
     for row in rows:
