@@ -18,8 +18,8 @@ pytestmark = pytest.mark.xdist_group("e2e-broken")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A home whose builds may take 5 s."""
-    with home_in(tmp_path_factory.mktemp("home") / "h", {"HOMEPORT_BUILD_TIME": "5s"}) as home:
+    """A home whose builds may take 10 s."""
+    with home_in(tmp_path_factory.mktemp("home") / "h", {"HOMEPORT_BUILD_TIME": "10s"}) as home:
         home.serve()
         yield home
 
@@ -113,7 +113,7 @@ def test_a_build_that_never_ends(home: Home, app: BenchApp) -> None:
     with untouched(home, app):
         app.web["build"] = {"command": "sleep 998877 & sleep 998877; true"}
         error = failed(home, app, "build-timed-out")
-        assert "5" in error["why"]
+        assert "10" in error["why"]
         assert not any("998877" in command for command in home.processes().values())
 
 
