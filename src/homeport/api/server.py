@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -12,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
 import uvicorn
@@ -29,6 +31,9 @@ from homeport.model.errors import HomeportError
 from homeport.settings import Settings
 
 log = logging.getLogger("homeport")
+
+TICK = 1.0
+"""Seconds: the `Date` of an answer says no finer."""
 
 
 class AlreadyServing(HomeportError):
@@ -107,6 +112,25 @@ def serve(settings: Settings, *, out: TextIO) -> None:
     os._exit(0)
 
 
+class Server(uvicorn.Server):
+    """Rests until a signal comes; uvicorn's own loop looks for one ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Until it is told to end. Each tick writes the `Date` of answers anew."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self._told.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        asyncio.get_running_loop().call_soon_threadsafe(self._told.set)  # signals are caught only while the loop runs
+
+
 def _server(control: ControlPlane, settings: Settings, keeper: Keeper) -> uvicorn.Server:
     stop = threading.Event()
     app = make_app(control, stop.set, keeper)
@@ -121,7 +145,7 @@ def _server(control: ControlPlane, settings: Settings, keeper: Keeper) -> uvicor
         limit_concurrency=256,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
 
     def shut_down() -> None:
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()

@@ -201,19 +201,19 @@ class Room:
 
     # --- what there is ----------------------------------------------------------------------------------------
 
-    def addons(self) -> list[AddOnId]:
-        """Every add-on that releases of this home have, of a kind that can be copied."""
+    def addons(self, *kinds: str) -> list[AddOnId]:
+        """Every add-on that releases of this home have, of a kind that can be copied, or of these kinds only."""
         found = []
         for row in self.store.ledger.list("addon"):
-            if str(row.value.get("engine")) in self.drivers:
+            kind = str(row.value.get("engine"))
+            if kind in self.drivers and kind in (kinds or self.drivers):
                 project, environment = row.owner.split("/")
                 found.append(AddOnId(project=project, environment=environment, name=str(row.value["addon"])))
         return found
 
     def databases(self) -> list[AddOnId]:
         """Every PostgreSQL add-on."""
-        kinds = {row.key: str(row.value.get("engine")) for row in self.store.ledger.list("addon")}
-        return [id for id in self.addons() if kinds[id.slug] == "postgres"]
+        return self.addons("postgres")
 
     def driver_of(self, id: AddOnId) -> AddOnDriver:
         """Raises BackupMissing when there is no such add-on."""

@@ -184,9 +184,15 @@ class Streams:
 
     def wanted(self) -> Mapping[AddOnId, timedelta]:
         """The add-ons that are to be streamed, with the loss that is allowed to each."""
+        return {id: loss for id, loss in self._losses().items() if loss < UNSTREAMED}
+
+    def _losses(self) -> dict[AddOnId, timedelta]:
+        """The loss that is allowed to each database. Asked every few seconds: where there is none the policy is not read."""
+        databases = self.room.databases()
+        if not databases:
+            return {}
         policy = self.room.policy
-        found = {id: policy.loss(id.project, id.environment, id.name) for id in self.room.databases()}
-        return {id: loss for id, loss in found.items() if loss < UNSTREAMED}
+        return {id: policy.loss(id.project, id.environment, id.name) for id in databases}
 
     def behind(self, id: AddOnId) -> float | None:
         """Seconds of an add-on's changes that are not on every target; None while that is not known, or it is not streamed."""
@@ -195,8 +201,9 @@ class Streams:
 
     def look(self) -> dict[str, str]:
         """Have what is wanted streamed, and nothing else, and ship what is new; problems by add-on."""
-        wanted = self.wanted()
-        for id in self.room.databases():
+        losses = self._losses()
+        wanted = {id: loss for id, loss in losses.items() if loss < UNSTREAMED}
+        for id in losses:
             if id not in wanted:
                 self._end(id)
         if len(wanted) <= 1:

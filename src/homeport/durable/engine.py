@@ -31,6 +31,10 @@ RECOVERY_TIME = 20.0
 IDLE_POLL = 60.0
 
 
+def _no_queues(**_: Any) -> list[Any]:
+    return []
+
+
 class Durable:
     """One engine per process."""
 
@@ -76,6 +80,8 @@ class Durable:
         # What a crash interrupted is resumed through this queue: looked at often at first, hardly ever afterwards.
         queue._polling_interval_sec = RECOVERY_POLL
         DBOS.launch()
+        # The engine asks the journal every second for queues that were added; Homeport adds none, and idles.
+        self._engine._sys_db.list_queues = _no_queues  # type: ignore[method-assign]
         calm = threading.Timer(RECOVERY_TIME, setattr, (queue, "_polling_interval_sec", IDLE_POLL))
         calm.daemon = True
         calm.start()
