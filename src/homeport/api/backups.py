@@ -178,6 +178,7 @@ def _settings(app: FastAPI, control: ControlPlane, keeper: Keeper) -> None:
         """Add a target, or replace the one of that name. It is asked first whether it answers."""
         keeper.try_target(body)
         known.put(body)
+        keeper.added(body)
         keeper.room.wiring.tell("backup.target", f"Backups go to {body.name} from now on.", actor=key.name)
         return TargetView(name=body.name, kind=body.kind, address=body.address, added=True)
 

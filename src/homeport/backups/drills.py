@@ -35,9 +35,11 @@ def drill(room: Room, manifest: Manifest) -> Proof:
         exact=manifest.fingerprint.exact if manifest.fingerprint else True, problem=problem,
     )  # fmt: skip
     room.store.backups.change(manifest.id, proven_at=None if problem else proof.proven_at, proof=proof.model_dump(mode="json"))
-    for repository in room.repositories():
+    row = room.store.backups.get(manifest.id)
+    for repository in room.shelves():
         try:
-            repository.prove(proof)
+            if row is None or repository.name in row.targets:
+                repository.prove(proof)
         except StorageFailed as error:
             log.warning("the proof of %s was not kept on %s: %s", manifest.id, repository.name, error.why)
     subject = manifest.name if not manifest.project else f"{manifest.name} of {manifest.project}/{manifest.environment}"
@@ -54,7 +56,7 @@ def _try(room: Room, manifest: Manifest) -> dict[str, int]:
         return _disks(room, manifest)
     driver, scratch = room.server(manifest.kind), room.scratch_id(manifest.addon)
     try:
-        materialise(room, manifest, Moment(backup=manifest.id), scratch)
+        materialise(room, manifest, Moment(backup=manifest.id), scratch, only_first=True)
         return copier_of(manifest.kind).counted(look(room, manifest, scratch, compare=True))
     finally:
         switching.discard(driver, scratch)

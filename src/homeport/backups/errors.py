@@ -38,11 +38,12 @@ class WalBroken(HomeportError):
 
     code = "wal-broken"
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, *, latest: datetime | None = None) -> None:
+        before = f"The latest possible time before the gap is {stamp(latest)}" if latest else "Restore to a time before the gap"
         super().__init__(
             what="Nothing was restored; what runs was not touched.",
             why=why,
-            fix="Restore to a time before the gap, or from another target. Take a new backup now: `homeport backup now`.",
+            fix=f"{before}; what is written from now on is safe again after `homeport backup now`.",
         )
 
 

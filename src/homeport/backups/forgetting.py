@@ -84,7 +84,7 @@ def notice(room: Room) -> None:
 def forget(room: Room) -> list[str]:
     """Remove backups that the policy does not keep, then what no kept one needs; ids of those removed."""
     removed: list[str] = []
-    repositories = room.repositories()
+    repositories = room.shelves()
     with room.busy:
         notice(room)
         ends, now = gone(room), datetime.now(UTC)

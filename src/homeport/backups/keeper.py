@@ -220,6 +220,8 @@ class Keeper:
                 after = now
             if kind == PLATFORM and last is not None and self._changed_since(last):
                 after = now
+            if rows and self._not_everywhere(rows[0]):
+                after = now
             failed, why = self._failed.get(f"{project}/{environment}/{name}", (None, ""))
             if failed is not None:
                 after = max(after, failed + RETRY_AFTER)
@@ -243,6 +245,11 @@ class Keeper:
         """Whether something happened that an older copy of the platform does not know, its vault key included."""
         recent = self.room.store.events.list(limit=200)
         return any(event.kind in CHANGES and event.at > last for event in recent) or not taking.published(self.room)
+
+    def _not_everywhere(self, row: BackupRow) -> bool:
+        """Whether a target that is used now lacks the newest backup, and none is on its way to it: a target that was just added."""
+        lacks = {target.name for target in self.room.targets()} - set(row.targets)
+        return bool(lacks) and not (self.room.made("staging") / row.id).is_dir()
 
     def now(self, project: str = "", environment: str = "", name: str = "") -> list[Manifest]:
         """Back up now: everything, one environment, or one of its add-ons, `disks` or `platform`.
@@ -310,6 +317,18 @@ class Keeper:
             storage.remove("probe")
             if (folder / "in").read_bytes() != b"homeport was here\n":
                 raise StorageFailed(target=target.name, why="it did not give back what it was given.")
+
+    def added(self, target: Target) -> None:
+        """A target is used from now on: what lies on it is known, and everything is copied there at the next look, which is now.
+
+        Raises StorageFailed.
+        """
+        there = {key.split("/")[1] for key in self.room.open_storage(target).list("backups") if key.endswith("/manifest.age")}
+        for row in self.room.store.backups.list(limit=100_000):
+            if (row.id in there) != (target.name in row.targets):
+                names = [name for name in row.targets if name != target.name]
+                self.room.store.backups.change(row.id, targets=[*names, target.name] if row.id in there else names)
+        self._hurry.set()
 
     def set_policy(self, policy: Policy) -> Policy:
         """Change what is backed up when and kept how long."""

@@ -19,6 +19,8 @@ class Moment(Frozen):
 
     at: datetime | None = None
     backup: str = ""
+    broken: bool = False
+    """Of the latest: what comes before a gap in the log will do, where there is no better."""
 
     @property
     def text(self) -> str:

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from homeport.backups import mirror
-from homeport.backups.errors import BackupMissing, MachineLost, RecoveryRefused, stamp
+from homeport.backups.errors import BackupMissing, MachineLost, RecoveryRefused, WalBroken, stamp
+from homeport.backups.kinds import copier_of
 from homeport.backups.manifest import Manifest, Moment
 from homeport.backups.repository import Repository, found_key
 from homeport.backups.restoring import look, materialise, restore_disks
@@ -22,7 +23,7 @@ from homeport.drivers.addons.keeping import ServerDriver
 from homeport.drivers.addons.records import records
 from homeport.drivers.files import remove_tree, write_atomic
 from homeport.drivers.storage.base import Storage, Target
-from homeport.drivers.storage.parcels import unpack_tree
+from homeport.drivers.storage.parcels import ParcelDamaged, unpack_tree
 from homeport.model.base import Frozen
 from homeport.model.errors import HomeportError
 from homeport.model.release import DeployResult, DeployStatus, Release
@@ -277,13 +278,21 @@ def _addon(room: Room, id: AddOnId, notes: list[str]) -> str:
     """Bring one back to the end of what there is; an older backup when the newest does not do."""
     found = room.manifests(id.project, id.environment, id.name)
     for manifest in found:
-        try:
-            recovery = materialise(room, manifest, Moment(), id)
-            look(room, manifest, id, compare=False)
-        except HomeportError as error:
-            notes.append(f"{id.slug}: the backup {manifest.id} was passed over: {error.why}")
-            continue
-        return stamp((recovery.latest or manifest.taken_at).astimezone(UTC))
+        broken = ""
+        for moment in (Moment(), Moment(broken=True)):
+            try:
+                recovery = materialise(room, manifest, moment, id)
+                look(room, manifest, id, compare=False)
+            except HomeportError as error:
+                switching.discard(room.server(manifest.kind), id)
+                if isinstance(error, WalBroken | ParcelDamaged) and not broken and copier_of(manifest.kind).any_moment:
+                    broken = error.why
+                    continue
+                notes.append(f"{id.slug}: the backup {manifest.id} was passed over: {error.why}")
+                break
+            if broken:
+                notes.append(f"{id.slug}: its log is broken, and what was written after that is lost: {broken}")
+            return stamp((recovery.latest or manifest.taken_at).astimezone(UTC))
     notes.append(f"{id.slug}: there is no backup that can be restored; it begins empty")
     return "empty"
 

@@ -24,7 +24,7 @@ from homeport.backups.errors import BackupMissing
 from homeport.backups.manifest import Manifest, Part, Proof
 from homeport.drivers.addons.copies import sha256
 from homeport.drivers.files import remove_tree
-from homeport.drivers.storage.base import ObjectMissing, Storage
+from homeport.drivers.storage.base import ObjectMissing, Storage, StorageFailed
 from homeport.drivers.storage.keys import BackupKey, unwrap, wrap
 from homeport.drivers.storage.parcels import ParcelDamaged, check, pack_file, unpack_file, unpack_tree
 
@@ -38,8 +38,14 @@ KEY = "key.age"
 class Repository:
     """`scratch` is a folder for files on their way: each under a name of its own, since a drill and a restore may want the same object."""
 
-    def __init__(self, storage: Storage, key: BackupKey, scratch: Path) -> None:
+    def __init__(self, storage: Storage, key: BackupKey, scratch: Path, beside: Sequence[Repository] = ()) -> None:
         self.storage, self.key, self.scratch = storage, key, scratch
+        self.beside = beside
+        """Others of the same home, asked for segments of the log that are not here."""
+
+    def with_log_of(self, others: Sequence[Repository]) -> Repository:
+        """This one, its log completed by what lies on others."""
+        return Repository(self.storage, self.key, self.scratch, [other for other in others if other.name != self.name])
 
     @property
     def name(self) -> str:
@@ -153,31 +159,60 @@ class Repository:
         finally:
             part.unlink(missing_ok=True)
 
-    def fetch_wal(self, era: str, first: str, into: Path) -> list[str]:
-        """Fetch every segment of an era from `first` on, with its history files; their names. Raises ParcelDamaged, StorageFailed.
+    def fetch_wal(self, era: str, first: str, into: Path) -> dict[str, ParcelDamaged]:
+        """Fetch every segment of an era from `first` on, with its history files; those that were left out as damaged, by name.
 
-        The beginning of the segment after the last finished one comes as `<segment>.partial`.
+        Raises StorageFailed; ParcelDamaged for a history file, without which nobody knows which segments count.
+
+        The beginning of the segment after the last finished one comes as `<segment>.partial`. Of a segment that lies beside as well, the
+        copies are tried one after the other; another that does not answer is passed over.
         """
+        damaged: dict[str, ParcelDamaged] = {}
         into.mkdir(parents=True, exist_ok=True)
-        wanted = {name: key for name, key in self.wal(era).items() if name.endswith(".history") or name[8:] >= first[8:]}
-        tails = self.tails(era)
-        if (last := max(tails, default="")) and last not in wanted and last[8:] >= first[8:]:
-            wanted[f"{last}.partial"] = tails[last][-1]
-
-        def one(item: tuple[str, str]) -> None:
-            name, key = item
-            sealed = self.scratch / f"{era}-{name}.{secrets.token_hex(4)}.in"
+        places: dict[str, list[tuple[Repository, str]]] = {}
+        tails: list[tuple[str, str, Repository]] = []
+        for repository in (self, *self.beside):
             try:
-                self.storage.fetch(key, sealed)
-                unpack_file(sealed, into / name, self.key, backup=f"the WAL segment {name}")
-                if sha256(into / name) != key[-71:-7]:
-                    raise ParcelDamaged(backup=f"the WAL segment {name}", why=f"{key} is not what was written.")
-            finally:
-                sealed.unlink(missing_ok=True)
+                whole, begun = repository.wal(era), repository.tails(era)
+            except StorageFailed:
+                if repository is self:
+                    raise
+                continue
+            for name, key in whole.items():
+                if name.endswith(".history") or name[8:] >= first[8:]:
+                    places.setdefault(name, []).append((repository, key))
+            tails += [(name, keys[-1], repository) for name, keys in begun.items()]
+        name, key, holder = max(tails, key=lambda tail: tail[:2], default=("", "", self))  # the longest of the last: keys hold lengths
+        if name and name not in places and name[8:] >= first[8:]:
+            places[f"{name}.partial"] = [(holder, key)]
+
+        def one(item: tuple[str, list[tuple[Repository, str]]]) -> None:
+            problem: Exception | None = None
+            for repository, key in item[1]:
+                try:
+                    repository._fetch_segment(era, item[0], key, into / item[0])
+                except (StorageFailed, ParcelDamaged) as error:
+                    problem = problem or error
+                else:
+                    return
+            if not isinstance(problem, ParcelDamaged) or item[0].endswith(".history"):
+                raise problem or ObjectMissing(target=self.name, why=f"{item[0]} is not there.")
+            (into / item[0]).unlink(missing_ok=True)
+            damaged[item[0]] = problem
 
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="fetch-wal") as pool:
-            list(pool.map(one, sorted(wanted.items())))
-        return sorted(wanted)
+            list(pool.map(one, sorted(places.items())))
+        return dict(sorted(damaged.items()))
+
+    def _fetch_segment(self, era: str, name: str, key: str, into: Path) -> None:
+        sealed = self.scratch / f"{era}-{name}.{secrets.token_hex(4)}.in"
+        try:
+            self.storage.fetch(key, sealed)
+            unpack_file(sealed, into, self.key, backup=f"the WAL segment {name}")
+            if sha256(into) != key[-71:-7]:
+                raise ParcelDamaged(backup=f"the WAL segment {name}", why=f"{key} is not what was written.")
+        finally:
+            sealed.unlink(missing_ok=True)
 
     # --- the key ----------------------------------------------------------------------------------------------
 

@@ -5,26 +5,36 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from homeport.backups import disks
-from homeport.backups.errors import BackupMissing, NotProven, TimeUnreachable, stamp
+from homeport.backups.errors import BackupMissing, NotProven, TimeUnreachable, WalBroken, stamp
 from homeport.backups.kinds import copier_of
 from homeport.backups.kinds.base import unpacked
 from homeport.backups.manifest import Fingerprint, Manifest, Moment
 from homeport.backups.operations import Progress, operating
+from homeport.backups.repository import Repository
 from homeport.backups.room import Room
 from homeport.backups.volumes import exchange, incoming
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest
+from homeport.drivers.addons.errors import BackupDamaged
 from homeport.drivers.addons.postgres.backups import Recovery
 from homeport.drivers.addons.records import Place
 from homeport.drivers.files import remove_tree
 from homeport.drivers.storage.base import StorageFailed
+from homeport.drivers.storage.parcels import ParcelDamaged
 from homeport.model.base import Frozen
+from homeport.model.errors import HomeportError
 
 log = logging.getLogger("homeport.backups")
+
+OTHERS_MAY = (StorageFailed, ParcelDamaged, BackupDamaged, NotProven, WalBroken, TimeUnreachable)
+"""What may be wrong with one target alone, and not with the backup as such."""
+T = TypeVar("T")
 
 
 class Restored(Frozen):
@@ -73,17 +83,38 @@ def choose_among(manifests: list[Manifest], at: datetime | None, subject: str) -
     )
 
 
-def materialise(room: Room, manifest: Manifest, moment: Moment, into: AddOnId, *, quick: bool = False) -> Recovery:
+def materialise(
+    room: Room, manifest: Manifest, moment: Moment, into: AddOnId, *, quick: bool = False, only_first: bool = False
+) -> Recovery:  # fmt: skip
     """A new, running add-on `into` with the data of the moment. Whatever fails leaves nothing behind and touches nothing that runs.
 
+    When what lies on one target does not do, the next that holds the backup is tried: not with `only_first`, since a drill has to tell.
     Raises TimeUnreachable, WalBroken, BackupDamaged, ParcelDamaged, NoRoom, StorageFailed, AddOnFailed.
     """
     if manifest.ref is None:
         raise BackupMissing(f"The backup {manifest.id} is not one of an add-on.")
     room.require(2 * manifest.plain, "Nothing was restored; what runs was not touched.")
-    copier, repository = copier_of(manifest.kind), room.holder(manifest)
-    with room.workspace() as folder:
-        return copier.restore(room, manifest, repository, folder, moment, into, quick=quick)
+    copier = copier_of(manifest.kind)
+
+    def one(repository: Repository) -> Recovery:
+        with room.workspace() as folder:
+            return copier.restore(room, manifest, repository, folder, moment, into, quick=quick)
+
+    return one(room.holder(manifest)) if only_first else from_any(room, manifest, one)
+
+
+def from_any(room: Room, manifest: Manifest, restore: Callable[[Repository], T]) -> T:
+    """What `restore` gives for the first target whose bytes do. Raises what the first one raised when none does."""
+    problem: HomeportError | None = None
+    for repository in room.holders(manifest):
+        try:
+            return restore(repository)
+        except OTHERS_MAY as error:
+            if isinstance(error, TimeUnreachable) and (error.latest is None or problem is not None):
+                raise problem or error from None  # no other copy of the same log reaches further twice
+            problem = problem or error
+            log.warning("%s cannot be restored from %s: %s", manifest.id, repository.name, error.why)
+    raise problem or BackupMissing(f"No target that is known now holds the backup {manifest.id}.")
 
 
 def look(room: Room, manifest: Manifest, id: AddOnId, *, compare: bool) -> Fingerprint:
@@ -174,6 +205,17 @@ def reach(room: Room, id: AddOnId) -> None:
         log.warning("%s: its latest changes were not archived: %s", id.slug, error)
 
 
+def _fetch_disks(manifest: Manifest, repository: Repository, copy: Path) -> None:
+    remove_tree(copy)
+    try:
+        repository.fetch(manifest, copy)
+    except OSError as error:
+        raise unpacked(manifest, error) from error
+    problem = disks.problems_of(copy, manifest.fingerprint) if manifest.fingerprint else ""
+    if problem:
+        raise NotProven(backup=manifest.id, why=problem)
+
+
 def restore_disks(room: Room, manifest: Manifest, names: dict[str, str], progress: Progress | None = None) -> Restored:
     """Put copies of disks under `volumes/`: `names` says for each copied folder which it becomes. A folder that is there is buried.
 
@@ -187,13 +229,7 @@ def restore_disks(room: Room, manifest: Manifest, names: dict[str, str], progres
         progress.note(disks=sorted(names.values()), exchanging=False)
     with room.busy, room.workspace() as folder:
         copy = folder / "copy"
-        try:
-            room.holder(manifest).fetch(manifest, copy)
-        except OSError as error:
-            raise unpacked(manifest, error) from error
-        problem = disks.problems_of(copy, manifest.fingerprint) if manifest.fingerprint else ""
-        if problem:
-            raise NotProven(backup=manifest.id, why=problem)
+        from_any(room, manifest, lambda repository: _fetch_disks(manifest, repository, copy))
         for source, target in names.items():
             remove_tree(incoming(room.home, target))
             if (copy / source).is_dir():

@@ -34,7 +34,7 @@ log = logging.getLogger("homeport.backups")
 SCRATCH_PROJECT = "homeport.scratch"
 """Project of scratch add-ons: no project of a user can have a dot in its name."""
 LOCAL = "local"
-"""The target there always is until another is added: a folder of the home."""
+"""The target there is until another is added: a folder of the home. What lies there then stays readable, and goes as the policy says."""
 
 
 UNSTREAMED = timedelta(seconds=60)
@@ -151,12 +151,25 @@ class Room:
 
     def targets(self) -> list[Target]:
         """Where backups go: those that were added, else a folder of the home."""
-        found = list(self._targets())
-        return found or [Target(name=LOCAL, kind="folder", address=str(self.folder / "local"))]
+        return list(self._targets()) or [self._own()]
+
+    def _own(self) -> Target:
+        return Target(name=LOCAL, kind="folder", address=str(self.folder / LOCAL))
 
     def repositories(self) -> list[Repository]:
+        """Where backups go."""
+        return self._opened(self.targets())
+
+    def shelves(self) -> list[Repository]:
+        """Where backups may lie: the targets, and the home's own folder also after others were added, as long as it holds something."""
+        found = self.targets()
+        if all(target.name != LOCAL for target in found) and any((self.folder / LOCAL).glob("*/*")):
+            found.append(self._own())
+        return self._opened(found)
+
+    def _opened(self, targets: Sequence[Target]) -> list[Repository]:
         key, scratch = self.key, self.made("scratch")
-        return [Repository(self.open_storage(target), key, scratch) for target in self.targets()]
+        return [Repository(self.open_storage(target), key, scratch) for target in targets]
 
     def made(self, name: str) -> Path:
         """A private folder of the room."""
@@ -245,18 +258,38 @@ class Room:
         )
 
     def holder(self, manifest: Manifest) -> Repository:
-        """A repository that holds a backup. Raises BackupMissing when none answers."""
-        row = self.store.backups.get(manifest.id)
-        problem: Exception | None = None
-        for repository in self.repositories():
-            if row is None or repository.name in row.targets:
-                try:
-                    repository.manifest(manifest.id)
-                except (StorageFailed, BackupMissing) as error:
-                    problem = error
-                    continue
-                return repository
-        raise problem or BackupMissing(f"No target that is known now holds the backup {manifest.id}.")
+        """A repository that holds a backup. Raises BackupMissing when none is known, StorageFailed when none answers."""
+        return next(self.holders(manifest))
+
+    def holders(self, manifest: Manifest) -> Iterator[Repository]:
+        """Repositories that hold a backup, one after the other, for whoever finds the one before damaged or cut off.
+
+        All but the first complete their log with what lies on the others. Raises BackupMissing when none is known, StorageFailed when none
+        answers.
+        """
+        row, shelves = self.store.backups.get(manifest.id), self.shelves()
+        last: Repository | None = None
+        count, problem = 0, None
+        for repository in shelves:
+            if row is not None and repository.name not in row.targets:
+                continue
+            try:
+                repository.manifest(manifest.id)
+            except (StorageFailed, BackupMissing) as error:
+                problem = error
+                continue
+            last, count = repository, count + 1
+            yield repository if count == 1 else repository.with_log_of(shelves)
+        if last is None:
+            raise problem or BackupMissing(f"No target that is known now holds the backup {manifest.id}.", self._lost(row))
+        if count == 1 and len(shelves) > 1:
+            yield last.with_log_of(shelves)
+
+    @staticmethod
+    def _lost(row: BackupRow | None) -> str:
+        if row is None or not row.targets:
+            return ""
+        return f"It lies on {', '.join(row.targets)}: add that target again with `homeport backup add-target`."
 
     def find(self, id: str) -> Manifest:
         """A backup by its id, or the beginning of it. Raises BackupMissing."""

@@ -113,6 +113,22 @@ def test_a_missing_and_a_flipped_segment_are_found(house: House, place: Provisio
     with Untouched(house, place), pytest.raises(WalBroken, match="not in the archive") as found:
         restore_in_place(house.room, place.id, Moment(at=at))
     assert middle.name[:24] in found.value.why
+    assert found.value.fix.startswith("The latest possible time before the gap is ")
+
+
+def test_a_moment_before_a_gap_needs_nothing_behind_it(house: House, place: Provisioned, taken: tuple[Manifest, Path, datetime]) -> None:
+    """With a damaged segment behind it, a backup's own point is reached; with a missing one, the latest ends there when that will do."""
+    manifest, shelf, _ = taken
+    middle = segments(shelf)[-2]
+    scratch = AddOnId(project="shop", environment="production", name="scratch")
+    flip(middle)
+    with Untouched(house, place):
+        assert drill(house.room, manifest).problem == ""
+        middle.unlink()
+        with pytest.raises(WalBroken):
+            materialise(house.room, manifest, Moment(), scratch)
+        assert materialise(house.room, manifest, Moment(broken=True), scratch).state == "recovered"
+        switching.discard(house.postgres, scratch)
 
 
 def test_wal_of_another_timeline_is_not_taken_for_the_own(house: House, place: Provisioned, taken: tuple[Manifest, Path, datetime]) -> None:

@@ -66,15 +66,19 @@ class PostgresCopier:
                 standing.keep(room, manifest, base)
         try:
             with phase("wal"):
-                repository.fetch_wal(manifest.era, ref.metadata.get("start_segment", "0" * 24), segments)
+                damaged = repository.fetch_wal(manifest.era, ref.metadata.get("start_segment", "0" * 24), segments)
         except OSError as error:
             raise unpacked(manifest, error) from error
         if moment.at is not None:
             target = Target(time=moment.at)
         else:
-            target = Target(name=manifest.point) if moment.backup else Target()
+            target = Target(name=manifest.point) if moment.backup else Target(broken=moment.broken)
+        if damaged and target == Target():
+            raise next(iter(damaged.values()))
         with phase("recover"):
             recovery = room.postgres.recover(ref, base, segments, target, into, consume=True, durable=not quick)
+        if damaged and recovery.state != "recovered":  # a moment before the damage needs nothing of it; this one did
+            raise next(iter(damaged.values()))
         return _checked(manifest, moment, recovery)
 
     def read(self, room: Room, id: AddOnId) -> Fingerprint:
@@ -98,7 +102,7 @@ def _checked(manifest: Manifest, moment: Moment, recovery: Recovery) -> Recovery
         raise TimeUnreachable(why=recovery.why, earliest=manifest.taken_at)
     if recovery.state == "wal-damaged":
         raise ParcelDamaged(backup=manifest.id, why=f"The WAL is damaged: {recovery.why}")
-    raise WalBroken(recovery.why)
+    raise WalBroken(recovery.why, latest=recovery.latest)
 
 
 if TYPE_CHECKING:

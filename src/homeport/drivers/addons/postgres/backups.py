@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,27 +13,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from psycopg import sql
-
 from homeport.drivers.addons import copies
 from homeport.drivers.addons.base import BackupRef
 from homeport.drivers.addons.errors import AddOnFailed, BackupDamaged, BackupFailed
-from homeport.drivers.addons.postgres import settling
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.postgres.engines import Engine
-from homeport.drivers.addons.postgres.receiving import PARTIAL, SEGMENT_SIZE
-from homeport.drivers.addons.postgres.settings import closed_hba, quoted
+from homeport.drivers.addons.postgres.receiving import PARTIAL
 from homeport.drivers.addons.servers import run_outside
 from homeport.drivers.files import copy_tree, give, remove_tree, sync_folder
 from homeport.model.base import Frozen
 
 TIMEOUT = 6 * 3600.0
 """Seconds a base backup may take."""
-RECOVERY_TIMEOUT = 6 * 3600.0
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 HISTORY = re.compile(r"[0-9A-F]{8}\.history")
-_ENDED_EARLY = "recovery ended before configured recovery target was reached"
-_LAST = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 
 
 class Target(Frozen):
@@ -47,6 +39,8 @@ class Target(Frozen):
     name: str = ""
     """A point made by `pg_create_restore_point`."""
     lsn: str = ""
+    broken: bool = False
+    """Whether the end of the archive may be a gap in it, where there is no better."""
 
     def settings(self) -> dict[str, str]:
         if self.time is not None:
@@ -63,7 +57,9 @@ class Recovery(Frozen):
     state: Literal["recovered", "past-archive", "wal-missing", "wal-damaged", "before-base"]
     why: str = ""
     latest: datetime | None = None
-    """Time of the last transaction it saw: for `past-archive`, the latest that can be asked for."""
+    """Time of the last transaction it saw: for `past-archive`, and for a gap behind it, the latest that can be asked for."""
+    gap: str = ""
+    """The first segment that is missing between others."""
 
 
 def back_up(cluster: Cluster, target: Path, *, durable: bool = True) -> BackupRef:
@@ -223,7 +219,7 @@ def check_archive(engine: Engine, base: Path, wal: Path) -> Recovery | None:
         return Recovery(state="wal-missing", why=f"The history of timeline {strange[:8]}, which {strange} is of, is not in the archive.")
     gap = _gap([*mine, *unfinished], first)
     if gap:
-        return Recovery(state="wal-missing", why=f"The segment {gap} is not in the archive.")
+        return Recovery(state="wal-missing", why=f"The segment {gap} is not in the archive.", gap=gap)
     whole = [name for name in mine if name[:8] == timeline]
     return _read_through(engine, wal, whole) if whole else None
 
@@ -237,6 +233,13 @@ def tail(wal: Path) -> str:
     newest = max((name for name in names if SEGMENT.fullmatch(name)), default="")
     unfinished = max((found[1] for name in names if (found := PARTIAL.fullmatch(name))), default="")
     return unfinished if unfinished > newest else ""
+
+
+def cut(wal: Path, gap: str) -> None:
+    """Leave nothing of what a folder of WAL has from a missing segment on: what comes before it can still be reached."""
+    for file in wal.iterdir():
+        if not HISTORY.fullmatch(file.name) and file.name[8:24] >= gap[8:]:
+            file.unlink()
 
 
 def _gap(names: list[str], first: str) -> str:
@@ -260,65 +263,3 @@ def _read_through(engine: Engine, wal: Path, names: list[str]) -> Recovery | Non
         return None
     lines = done.output.strip().splitlines()
     return Recovery(state="wal-damaged", why=lines[0].replace("pg_waldump: error: ", "") if lines else "The archive cannot be read.")
-
-
-def prepare_recovery(cluster: Cluster, wal: Path, target: Target, *, durable: bool = True) -> None:
-    """Tell a placed, configured, stopped cluster to read the archive up to the target and then become writable.
-
-    Only Homeport gets in, with whatever password the backup knew, until the add-on is provisioned.
-    """
-    incoming = cluster.place.folder / "incoming"
-    remove_tree(incoming)
-    incoming.mkdir(mode=0o700)
-    for file in wal.iterdir():
-        if SEGMENT.fullmatch(file.name) or HISTORY.fullmatch(file.name):
-            shutil.copy2(file, incoming / file.name)
-    if last := tail(wal):
-        shutil.copy2(wal / f"{last}.partial", incoming / last)
-        os.truncate(incoming / last, SEGMENT_SIZE)  # zeros after the last record are what the server itself ends at
-    if cluster.record.user is not None:
-        give(incoming, cluster.record.user)
-    values = {
-        "restore_command": 'cp -- ../incoming/"%f" "%p"',
-        "recovery_target_action": "promote",
-        "recovery_target_timeline": "latest",
-        **target.settings(),
-        **({} if durable else settling.OFF),
-    }
-    cluster.write(cluster.data / "postgresql.auto.conf", "".join(f"{name} = {quoted(value)}\n" for name, value in values.items()))
-    cluster.write(cluster.data / "pg_hba.conf", closed_hba())
-    cluster.write(cluster.data / "recovery.signal", "")
-
-
-def outcome_of(lines: list[str], error: AddOnFailed) -> Recovery:
-    """What a recovery's log says about its end. Raises the error when it is none of the known ends."""
-    text = "\n".join(lines)
-    found = _LAST.findall(text)
-    latest = datetime.fromisoformat(found[-1].replace(" UTC", "+00:00")) if found else None
-    if latest is not None and latest.tzinfo is None:
-        latest = latest.replace(tzinfo=UTC)
-    if _ENDED_EARLY in text:
-        seen = f" its last transaction is of {latest:%Y-%m-%d %H:%M:%S.%f} UTC" if latest else ""
-        return Recovery(state="past-archive", why=f"The archive ends before the target;{seen or ' it holds no later one'}.", latest=latest)
-    if "requested recovery stop point is before consistent recovery point" in text:
-        return Recovery(state="before-base", why="The target is before the end of the base backup; an older one is needed.", latest=latest)
-    raise error
-
-
-def finish_recovery(cluster: Cluster) -> datetime | None:
-    """After the cluster has become writable: forget how it got there; time of its last replayed transaction."""
-    with cluster.admin() as admin:
-        row = admin.execute("SELECT pg_last_xact_replay_timestamp()").fetchone()
-        for name in ("restore_command", "recovery_target_action", "recovery_target_timeline", "recovery_target_time", "recovery_target_xid",
-                     "recovery_target_name", "recovery_target_lsn"):  # fmt: skip
-            admin.execute(sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name)))
-        admin.execute("SELECT pg_reload_conf()")
-    remove_tree(cluster.place.folder / "incoming")
-    return row[0] if row else None
-
-
-def switch_wal(cluster: Cluster) -> str:
-    """Close the current WAL segment so that it is archived; its name. Archiving itself follows within moments."""
-    with cluster.admin() as admin:
-        row = admin.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
-    return str(row[0]) if row else ""

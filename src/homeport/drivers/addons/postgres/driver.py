@@ -17,8 +17,8 @@ from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Bac
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.filling import fill
 from homeport.drivers.addons.keeping import ROTATE_AT, ServerDriver
-from homeport.drivers.addons.postgres import backups, doors, figures, replicas, roles, settings, upgrades
-from homeport.drivers.addons.postgres.backups import Recovery
+from homeport.drivers.addons.postgres import backups, doors, figures, recovering, replicas, roles, settings, upgrades
+from homeport.drivers.addons.postgres.backups import Recovery, Target
 from homeport.drivers.addons.postgres.cluster import Cluster, data_name
 from homeport.drivers.addons.postgres.credentials import credentials_for
 from homeport.drivers.addons.postgres.engines import Engine, Engines, major_of, needed
@@ -292,7 +292,7 @@ class PostgresDriver(ServerDriver):
 
     def restore(self, backup: BackupRef, source: Path, into: AddOnId) -> Provisioned:
         """Logins keep the passwords of the backup until the new add-on is provisioned. Raises BackupDamaged, AddOnFailed."""
-        with self._filled(backup, source, into) as cluster:
+        with self.filled(backup, source, into) as cluster:
             self._at("start")
             self._start(cluster.place, cluster.record)
             self._at("done")
@@ -304,7 +304,7 @@ class PostgresDriver(ServerDriver):
         return backups.check_archive(self._installed(record.id, int(record.version), record.source), base, wal)
 
     def recover(
-        self, backup: BackupRef, base: Path, wal: Path, target: backups.Target, into: AddOnId, *, consume: bool = False,
+        self, backup: BackupRef, base: Path, wal: Path, target: Target, into: AddOnId, *, consume: bool = False,
         durable: bool = True,
     ) -> Recovery:  # fmt: skip
         """A new add-on as of `target`, from a base backup and a folder of WAL segments. What runs is not touched.
@@ -316,30 +316,17 @@ class PostgresDriver(ServerDriver):
 
         Raises BackupDamaged, AddOnFailed.
         """
-        problem = self.check_archive(backup, base, wal)
-        if problem is not None:
-            return problem
-        try:
-            with self._filled(backup, base, into, consume=consume) as cluster:
-                return self._recover(cluster, wal, target, durable=durable)
-        except _Unrecovered as ended:
-            return ended.recovery
-
-    def _recover(self, cluster: Cluster, wal: Path, target: backups.Target, *, durable: bool) -> Recovery:
-        self._at("prepare")
-        backups.prepare_recovery(cluster, wal, target, durable=durable)
-        self._at("recover")
-        try:
-            cluster.server.start(cluster.command())
-            cluster.server.wait_ready(cluster.is_primary, backups.RECOVERY_TIMEOUT)
-        except AddOnFailed as error:
-            cluster.server.stop(self.stop_signal, self.stop_grace)
-            raise _Unrecovered(backups.outcome_of(cluster.server.tail(200), error)) from error
-        self._at("finish")
-        return Recovery(state="recovered", latest=backups.finish_recovery(cluster))
+        problem = broken = self.check_archive(backup, base, wal)
+        if broken is not None and broken.gap and target != Target():  # a moment before the gap needs nothing that is behind it
+            backups.cut(wal, broken.gap)
+            problem = self.check_archive(backup, base, wal)
+        found = problem or recovering.recover(self, backup, base, wal, target, into, consume=consume, durable=durable)
+        if broken is not None and found.state == "past-archive":
+            return broken.model_copy(update={"latest": found.latest})
+        return found
 
     @contextlib.contextmanager
-    def _filled(self, backup: BackupRef, source: Path, into: AddOnId, *, consume: bool = False) -> Iterator[Cluster]:
+    def filled(self, backup: BackupRef, source: Path, into: AddOnId, *, consume: bool = False) -> Iterator[Cluster]:
         """A new add-on with a backup's data, configured and not started; gone again when the block fails."""
         with self._restoring(backup, source, into) as (place, fresh, known):
             record = fresh.model_copy(update={"version": known.version, "source": known.source, "slots": known.slots})
@@ -507,14 +494,6 @@ class PostgresDriver(ServerDriver):
 
     def _ready(self, place: Place, record: Record) -> bool:
         return self._cluster(place, record).answers()
-
-
-class _Unrecovered(Exception):
-    """Carries a recovery's answer out of the block that undoes its traces."""
-
-    def __init__(self, recovery: Recovery) -> None:
-        super().__init__(recovery.why)
-        self.recovery = recovery
 
 
 def _extension(name: str) -> str:
