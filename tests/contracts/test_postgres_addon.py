@@ -106,8 +106,9 @@ class History:
                 at = connection.execute("SELECT clock_timestamp()").fetchone()
                 assert at is not None and isinstance(at[0], datetime)
                 self.written.append((number, at[0], str(xid)))
-        last = backups.switch_wal(cluster)
-        until(lambda: (cluster.archive / last).exists())
+        with cluster.admin() as admin:
+            (last,) = admin.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone() or ("",)
+        until(lambda: (cluster.archive / str(last)).exists())
         self.wal = folder / "wal"
         shutil.copytree(cluster.archive, self.wal, ignore=shutil.ignore_patterns(".*"))  # what is just being archived has a dot
 

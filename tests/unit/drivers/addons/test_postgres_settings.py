@@ -8,8 +8,9 @@ import pytest
 
 from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.postgres import roles, settings
-from homeport.drivers.addons.postgres.backups import SEGMENT, Target, outcome_of
+from homeport.drivers.addons.postgres.backups import SEGMENT, Target
 from homeport.drivers.addons.postgres.engines import Engine, Engines
+from homeport.drivers.addons.postgres.recovering import outcome_of
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import Postgres
 
