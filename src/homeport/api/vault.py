@@ -27,6 +27,7 @@ from homeport.api.bodies import (
 )
 from homeport.deploys.audit import Head
 from homeport.deploys.control import ControlPlane
+from homeport.deploys.renewal import renew
 from homeport.deploys.secrets import check_name
 from homeport.deploys.views import Views
 from homeport.drivers.vault.stores.base import StoreConfig
@@ -36,10 +37,12 @@ from homeport.model.views import (
     AuditView,
     EnvChange,
     EnvDifference,
+    LostValue,
     SecretVersion,
     StoreView,
     ValueRotation,
     VariableView,
+    VaultRenewal,
     VaultView,
 )
 from homeport.store.keys import SCOPES, KeyRow
@@ -149,6 +152,16 @@ def _vault(app: FastAPI, control: ControlPlane) -> None:
     def rotate(key: Admin) -> VaultView:
         """Make a new data key and seal every value again with it."""
         return care.rotate(by=key.caller)
+
+    @app.get("/api/v1/vault/lost", tags=["vault"])
+    def lost(_key: Admin) -> list[LostValue]:
+        """The values in use that do not open, and what gives each another one."""
+        return care.lost()
+
+    @app.post("/api/v1/vault/renew", tags=["vault"])
+    def renew_lost(key: Admin) -> VaultRenewal:
+        """Give add-ons whose passwords do not open new ones, and say what else does not open."""
+        return renew(control, by=key.caller)
 
     @app.get("/api/v1/audit", tags=["audit"])
     def rows(

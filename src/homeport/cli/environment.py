@@ -137,6 +137,8 @@ def rotate(
     show.line(f"{key} has a new value, version {found['version']}. It takes effect with the next deploy (`homeport up`).")
     if found["previous"]:
         show.note(f"The former one is {key}_PREVIOUS in deploys until {str(found['until'])[:16].replace('T', ' ')} UTC.")
+    if found["dropped"]:
+        show.note(f"The one before that, which had until {str(found['dropped'])[:16].replace('T', ' ')} UTC, is given no more.")
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as jsonlib
 import sys
 from pathlib import Path
@@ -14,12 +15,17 @@ from homeport.cli.client import Client, segment
 from homeport.cli.errors import CliError, usage
 from homeport.cli.options import Json
 
+SHOWN = 50
+"""Values that are listed."""
+
 
 def register(app: typer.Typer) -> None:
     vault = typer.Typer(help="The vault's keys.", no_args_is_help=True, rich_markup_mode=None)
     vault.command("status", help="Which keys the vault has, by name.")(status)
     vault.command("rekey", help="Change the vault's key; values stay readable.")(rekey)
     vault.command("rotate", help="Seal every value with a new data key.")(rotate)
+    vault.command("lost", help="Values that do not open, and what to do about each.")(lost)
+    vault.command("reset", help="Begin with a new vault when its key is lost for good.")(reset)
     app.add_typer(vault, name="vault")
     log = typer.Typer(help="Who read, wrote or rotated which secret, and from where.", invoke_without_command=True, rich_markup_mode=None)
     log.callback()(audit)
@@ -46,6 +52,60 @@ def rekey(json: Json = False) -> None:
 
 def rotate(json: Json = False) -> None:
     _shown(Client(start=True).call("POST", "/api/v1/vault/rotate", {}, timeout=600), json=json)
+
+
+def lost(json: Json = False) -> None:
+    found = Client(start=True).get("/api/v1/vault/lost")
+    if json:
+        return show.as_json(found)
+    return _lost(found)
+
+
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Give up what only the lost key opens.")] = False, json: Json = False
+) -> None:
+    aside = _set_aside(yes=yes)
+    found = Client(start=True).call("POST", "/api/v1/vault/renew", {}, timeout=600)
+    if json:
+        return show.as_json({"new": aside is not None, "aside": aside or [], **found})
+    if aside is not None:
+        kept = f" The former one is kept as {' and '.join(aside)}, for a key that is found later." if aside else ""
+        show.line(f"The vault is new.{kept}")
+    for one in found["addons"]:
+        title = f"{one['addon']} of {one['project']}/{one['environment']}"
+        show.line(f"{title} has no new passwords: {one['error']}" if one["error"] else f"{title} has new passwords; the old ones work on.")
+    _lost(found["values"])
+    if found["addons"] or found["values"]:
+        show.note("Then deploy each project: `homeport up`. Applications that run keep the values they were started with.")
+    return None
+
+
+def _set_aside(*, yes: bool) -> list[str] | None:
+    """Give up the vault of this home; the names of its files now. None for one that opens, or is served. Raises CliError."""
+    from homeport.api.errors import body_of
+    from homeport.api.server import AlreadyServing, only_one
+    from homeport.deploys.vault import give_up, opens
+    from homeport.drivers.vault.keys import KeySource
+    from homeport.model.errors import HomeportError
+    from homeport.settings import Settings
+    from homeport.store import Store
+
+    settings = Settings.from_environment()
+    home, command = settings.home, settings.vault_key_command
+    source = KeySource(home, given=settings.vault_key, command=command, environment=settings.vault_key_environment)
+    try:
+        with only_one(home), contextlib.closing(Store.open(home, settings.database_url)) as store:
+            if opens(home, source, store):
+                return None
+            why = "Nothing opens this home's vault. A new one is begun on purpose only: what is sealed in the old one is given up."
+            if not yes and not (sys.stdin.isatty() and typer.confirm(f"{why} Go on?", err=True)):
+                fix = "Put the key back if it is to be found; else confirm with `--yes`."
+                raise CliError({"code": "confirmation-needed", "what": "Nothing was changed.", "why": why, "fix": fix})
+            return give_up(home, source)
+    except AlreadyServing:
+        return None  # what serves has opened its vault
+    except HomeportError as error:
+        raise CliError(body_of(error)) from error
 
 
 def audit(
@@ -144,7 +204,21 @@ def _shown(found: dict[str, object], *, json: bool) -> None:
         ("data keys", f"{sealed}; new values use {found['data_key']}"),
         ("generation", found["generation"]),
     ]
-    return show.table(("WHAT", ""), rows)
+    show.table(("WHAT", ""), rows)
+    if found["unreadable"]:
+        show.note(f"{found['unreadable']} values do not open; `homeport vault lost` names those in use.")
+    return None
+
+
+def _lost(values: list[dict[str, object]]) -> None:
+    """The values in use that do not open, and the way out of each."""
+    if not values:
+        return show.line("Every value in use opens.")
+    rows = [(f"{v['project']}/{v['environment']}", v["name"], f"v{v['version']}", v["fix"]) for v in values[:SHOWN]]
+    show.table(("WHERE", "VALUE", "VERSION", "WHAT TO DO"), rows)
+    if len(values) > SHOWN:
+        show.note(f"And {len(values) - SHOWN} more; `homeport vault lost --json` names all.")
+    return None
 
 
 def _verified(found: dict[str, object], *, json: bool) -> None:

@@ -137,9 +137,24 @@ class AddOnBook:
         given: EnvValue | None = getattr(definition, "password", None)
         if isinstance(given, PlainValue) and given.value:
             return given.value
-        entry = f"addon.{id.name}/{consumer or 'owner'}.password"
+        entry = _entry(id, consumer)
         self.secrets.generate(id.project, id.environment, entry, PASSWORD)
         return self.secrets.reveal(id.project, id.environment, entry) or ""
+
+    def lost(self, release: Release, name: str) -> bool:
+        """Whether a password that Homeport made for an add-on does not open."""
+        id = AddOnId(project=release.project, environment=release.environment, name=name)
+        known = self.secrets.names(id.project, id.environment)
+        rows = [row for consumer in ("", *consumers_of(release, name)) if (row := known.get(_entry(id, consumer))) is not None]
+        return not all(self.secrets.can_open(row) for row in rows)
+
+    def awake(self, release: Release, name: str) -> None:
+        """Have an add-on run, so that it can be told other passwords. Its server starts without those that do not open."""
+        if self.lost(release, name):
+            id = AddOnId(project=release.project, environment=release.environment, name=name)
+            self.drivers[release.spec.addons[name].kind].start(id)
+        else:
+            self.current(release, name)
 
     def current(self, release: Release, name: str) -> Provisioned:
         """A provisioned add-on; after a restart of the control plane it is asked for again, which changes nothing."""
@@ -258,6 +273,11 @@ class AddOnBook:
             self._provisioned.pop(id.slug, None)
             self.store.ledger.claim("tombstone", grave.name, id.slug, folder=str(grave))
             self.store.ledger.release("addon", row.key)
+
+
+def _entry(id: AddOnId, consumer: str) -> str:
+    """Where the vault keeps an add-on's password; the owner's under the empty name."""
+    return f"addon.{id.name}/{consumer or 'owner'}.password"
 
 
 def resolve(spec: Spec, name: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from homeport.deploys.audit import ITSELF, Caller
 from homeport.deploys.config import Fetch
 from homeport.deploys.secrets import SecretBook
+from homeport.drivers.vault.seal import SecretDoesNotOpen, way_out
 from homeport.drivers.vault.stores.base import Kind, Reference, SecretStore, StoreConfig, invalid
 from homeport.drivers.vault.stores.registry import DRIVERS
 from homeport.model.env import ExternalValue
@@ -80,4 +81,8 @@ class OutsideStores:
 
     def _view(self, row: StoreRow) -> StoreView:
         values = {k: v for k, v in row.__dict__.items() if k != "projects"}
-        return StoreView(**values, projects=tuple(row.projects), problems=tuple(self._driver(row).problems()))
+        try:
+            problems = tuple(self._driver(row).problems())
+        except SecretDoesNotOpen as error:
+            problems = (f"its credential does not open with this vault; {way_out(error.place)}",)
+        return StoreView(**values, projects=tuple(row.projects), problems=problems)

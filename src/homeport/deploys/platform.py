@@ -27,7 +27,7 @@ from homeport.deploys.progress import ProgressLogs
 from homeport.deploys.provided import build_variables, facts_of_run, platform_name, provided
 from homeport.deploys.routes import Live, host_of, hosts_of, make_table
 from homeport.deploys.secrets import SecretBook
-from homeport.deploys.vault import VaultCare
+from homeport.deploys.vault import LOST, VaultCare
 from homeport.drivers.builders.base import Builder
 from homeport.drivers.edge.base import ProvingEdge, RouteTable, Target
 from homeport.drivers.edge.hold import Holder
@@ -51,7 +51,6 @@ log = logging.getLogger("homeport")
 DEFAULT_FORWARD_PORT = 10000
 """Port that a private service is reached on when its file names none: Render's default."""
 
-LOST = "vault.json.lost"
 """What an operator who has lost the vault's key renames `vault.json` to, to begin with a new one."""
 
 DEFAULT_GRACE = timedelta(seconds=30)

@@ -25,9 +25,21 @@ _UNTIL = "until "
 
 
 def rotate_value(
-    book: SecretBook, spec: Spec | None, where: tuple[str, str], name: str, *, value: str = "", overlap: timedelta, by: Caller
+    book: SecretBook,
+    spec: Spec | None,
+    where: tuple[str, str],
+    name: str,
+    *,
+    value: str = "",
+    overlap: timedelta,
+    live: int = 0,
+    by: Caller,
 ) -> ValueRotation:
-    """A new value, made by its recipe unless one is given; the former one stays beside it. Raises EnvInvalid, AuditUnavailable."""
+    """A new value, made by its recipe unless one is given; the former one stays beside it. Raises EnvInvalid, AuditUnavailable.
+
+    The former one is the version `live` that the live release has, since that is what programs have signed with; without one the current.
+    A value that does not open is replaced, and has no former one.
+    """
     row = book.names(*where).get(name)
     key = name.rpartition("/")[2]
     if row is None or row.source == PREVIOUS:
@@ -38,18 +50,28 @@ def rotate_value(
     recipe = _recipe(spec, name)
     if not value and recipe is None:
         raise _refused(f"{key} was set by hand, so nobody here can make a new one.", f"Give it: `homeport env rotate {key}=-`.")
-    fresh, former = value or random_value(recipe or GeneratedValue()), book.value_of(row)
-    if fresh == former:
+    fresh, current = value or random_value(recipe or GeneratedValue()), _opened(book, row)
+    if fresh == current:
         raise _refused(f"The new value of {key} is the one it has.", "Give another one.")
-    until = datetime.now(UTC) + overlap
-    beside = f"{name}{SUFFIX}"
-    if overlap:
+    used = book.store.secrets.version(*where, name, live) if live else None
+    former = (_opened(book, used) if used is not None else None) or current
+    now, beside = datetime.now(UTC), f"{name}{SUFFIX}"
+    until = now + overlap
+    before = book.names(*where).get(beside)
+    dropped = until_of(before) if before is not None and _opened(book, before) not in (former, None) else None
+    if overlap and former is not None:
         note = f"{_UNTIL}{until.isoformat(timespec='seconds')}"
         book.set(*where, beside, former, by=by.name, origin=by.origin, source=PREVIOUS, note=note)
     else:
         book.unset(*where, beside, by=by.name, origin=by.origin)
     done = book.set(*where, name, fresh, by=by.name, origin=by.origin, source="rotated")
-    return ValueRotation(name=name, version=done.version, previous=beside if overlap else "", until=until if overlap else None)
+    found = ValueRotation(name=name, version=done.version, dropped=dropped if dropped is not None and dropped > now else None)
+    return found.model_copy(update={"previous": beside, "until": until}) if overlap and former is not None else found
+
+
+def _opened(book: SecretBook, row: SecretRow) -> str | None:
+    """The value of a version; None when it has none any more, or does not open."""
+    return book.value_of(row) if row.sealed is not None and book.can_open(row) else None
 
 
 def until_of(row: SecretRow) -> datetime | None:

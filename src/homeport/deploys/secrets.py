@@ -24,7 +24,7 @@ from homeport.deploys.literals import PREFIX, is_reference, literals
 from homeport.drivers.vault.seal import Sealer, SecretDoesNotOpen
 from homeport.model.env import GeneratedValue
 from homeport.model.errors import HomeportError
-from homeport.model.release import PinnedSecret
+from homeport.model.release import PinnedSecret, Release
 from homeport.store import Store
 from homeport.store.secrets import SecretRow, unset_row
 
@@ -201,6 +201,21 @@ class SecretBook:
         """The values of pins that still have one, for masking them. Raises SecretDoesNotOpen."""
         rows = self.store.secrets.versions(project, environment, [(pin.name, pin.version) for pin in pins])
         return [self._open(row) for row in rows.values() if row.sealed is not None]
+
+    def opens(self, release: Release) -> bool:
+        """Whether every value that a release pins opens."""
+        pins = [(pinned.name, pinned.version) for mine in release.secrets.values() for pinned in mine.values()]
+        rows = self.store.secrets.versions(release.project, release.environment, pins)
+        return all(self.can_open(row) for row in rows.values())
+
+    def can_open(self, row: SecretRow) -> bool:
+        """Whether a version has a value that this vault opens, or has none."""
+        try:
+            if row.sealed is not None:
+                self._open(row)
+        except SecretDoesNotOpen:
+            return False
+        return True
 
     def own_values(self, project: str, environment: str) -> list[str]:
         """Every version of Homeport's own entries, for masking them: an instance may still have a password that was rotated since."""

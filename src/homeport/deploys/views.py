@@ -362,8 +362,9 @@ class Views:
         self._with_values(project, environment)
         service, _, key = name.rpartition("/")
         entry, live = self._entry(project, environment, key, service), self.platform.live_release(project, environment)
-        spec = live.spec if live is not None else None
-        return rotate_value(self.platform.secrets, spec, (project, environment), entry, value=value, overlap=overlap, by=by)
+        spec, mine = (live.spec, live.secrets.values()) if live is not None else (None, ())
+        used = max((pinned.version for pins in mine for pinned in pins.values() if pinned.name == entry), default=0)
+        return rotate_value(self.platform.secrets, spec, (project, environment), entry, value=value, overlap=overlap, live=used, by=by)
 
     def env_history(self, project: str, environment: str, key: str = "") -> list[SecretVersion]:
         self._with_values(project, environment)

@@ -148,6 +148,8 @@ class ValueRotation(Frozen):
     """Entry that holds the former value meanwhile."""
     until: datetime | None = None
     """When deploys no longer hand out the former value."""
+    dropped: datetime | None = None
+    """Until when an earlier former value was promised, whose place the former one takes; None when there is none."""
 
 
 class AuditReport(Frozen):
@@ -178,6 +180,38 @@ class VaultView(Frozen):
     """How many values each data key has sealed."""
     rekeyed: str = ""
     values: int = 0
+    unreadable: int = 0
+    """How many of the values do not open: their key was lost, or their rows were changed by something else."""
+
+
+class LostValue(Frozen):
+    """A value in use that does not open."""
+
+    project: str
+    environment: str
+    name: str
+    version: int
+    source: str
+    """`cli`, `api`, `file`, `generated`, …"""
+    fix: str
+    """What gives it another value."""
+
+
+class RenewedAddOn(Frozen):
+    """An add-on whose passwords did not open."""
+
+    project: str
+    environment: str
+    addon: str
+    error: str = ""
+    """Why it has no new ones; empty when it has."""
+
+
+class VaultRenewal(Frozen):
+    """What was done about values that do not open, and what is left to do."""
+
+    addons: tuple[RenewedAddOn, ...] = ()
+    values: tuple[LostValue, ...] = ()
 
 
 class EnvChange(Frozen):

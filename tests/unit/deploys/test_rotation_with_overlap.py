@@ -142,3 +142,17 @@ def test_what_is_not_rotated_here_is_told(book: SecretBook, name: str) -> None:
     with pytest.raises(EnvInvalid) as caught:
         rotate_value(book, SPEC, WHERE, name, value="new", overlap=DAY, by=ME)
     assert caught.value.fix
+
+
+def test_the_former_value_is_the_one_that_is_live(platform: Platform) -> None:
+    """Rotated twice before a deploy, the value beside the new one is what programs have, not one that nobody ever got. Rotated again after
+    a deploy, the answer says which promise ends early."""
+    live = deploy(platform)
+    old = variables(platform, live)["JWT"]
+    first = rotate_value(platform.secrets, SPEC, WHERE, "web/JWT", overlap=DAY, live=1, by=ME)
+    second = rotate_value(platform.secrets, SPEC, WHERE, "web/JWT", overlap=DAY, live=1, by=ME)
+    assert (second.version, first.dropped, second.dropped) == (3, None, None)
+    assert variables(platform, deploy(platform))["JWT_PREVIOUS"] == old
+    third = rotate_value(platform.secrets, SPEC, WHERE, "web/JWT", overlap=DAY, live=3, by=ME)
+    assert third.dropped is not None
+    assert variables(platform, deploy(platform))["JWT_PREVIOUS"] != old

@@ -17,13 +17,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from homeport.drivers.files import locked, write_atomic
+from homeport.drivers.files import locked, sync_folder, write_atomic
 from homeport.drivers.vault.keys import KeySource, VaultKeyMissing, VaultKeyWrong, fingerprint, new_key
 from homeport.model.errors import HomeportError
 
@@ -49,8 +50,29 @@ class SecretDoesNotOpen(HomeportError):
         super().__init__(
             what="Nothing was started with this value; what runs keeps running.",
             why=f"The sealed value of {place} does not open with this home's vault key.",
-            fix="Put the vault.key that belongs to this database back, or set the value again with `homeport env set`.",
+            fix=f"Put the vault.key that belongs to this database back, or {way_out(place)}.",
         )
+        self.place = place
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return SecretDoesNotOpen, (self.place,)
+
+
+def way_out(place: str) -> str:
+    """What gives a value another one when nobody can open it any more, by where it is sealed."""
+    project, environment, name = (*place.rpartition("@")[0].split("/", 2), "", "")[:3]
+    at = f"--project {project} --env {environment}"
+    if (project, environment) == ("", "stores"):
+        return f"add the store again with its credential: `homeport stores add {name}`"
+    if (project, environment) == ("homeport", "backups"):
+        return f"add the target again: `homeport backup add-target {name.removeprefix('target.')}`"
+    if name.startswith("addon."):
+        addon = name.removeprefix("addon.").partition("/")[0]
+        return f"give the add-on new passwords: `homeport addons rotate {addon} {at}`"
+    if name.startswith("part."):
+        return f"set the variable again whose text it is a part of: `homeport env {at}` lists them"
+    service, slash, key = name.rpartition("/")
+    return f"set the value again: `homeport env set {key}=- {at}{f' --service {service}' if slash else ''}`"
 
 
 class VaultDamaged(HomeportError):
@@ -262,6 +284,32 @@ class Sealer:
     def _write(self, ring: Ring) -> None:
         write_atomic(self.ring_file, ring.dump(), mode=0o600)
         self.ring = ring
+
+
+def opens(home: Path, source: KeySource) -> bool:
+    """Whether a home's `vault.json` is whole and a key that is given opens it. Raises VaultKeyInvalid."""
+    try:
+        known = Ring.load((home / "vault.json").read_bytes()).key
+    except (FileNotFoundError, VaultDamaged):
+        return False
+    return known in {fingerprint(key) for key in source.keys()}  # noqa: SIM118 (a source is no mapping)
+
+
+def set_aside(home: Path, source: KeySource) -> list[str]:
+    """Put a vault that nothing opens out of the way, so that the next start makes a new one; the names its files have now.
+
+    Nothing is removed: a key that is found later opens it again.
+    """
+    now = list[str]()
+    with locked(home / "vault.lock"):
+        for file in (home / "vault.json", source.file, source.next_file):  # in this order: alone, a key is only an unused file
+            if file.is_file():
+                others = (file.with_name(f"{file.name}.lost.{number}") for number in range(2, 1_000_000))
+                place = next(name for name in chain([file.with_name(f"{file.name}.lost")], others) if not name.exists())
+                file.rename(place)
+                now.append(place.name)
+        sync_folder(home)
+    return now
 
 
 def key_of(sealed: bytes) -> int:
