@@ -5,7 +5,9 @@ The edge sends its requests to a relay that accepts and keeps them; once the new
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from homeport.deploys.candidates import start_rows, wait_until_well
@@ -14,8 +16,14 @@ from homeport.deploys.platform import Platform, active_services, needs_process
 from homeport.deploys.routes import DRAIN
 from homeport.drivers.edge.base import Target
 from homeport.drivers.edge.hold import Holder
+from homeport.drivers.runtimes.addresses import is_free
 from homeport.model.release import Release
 from homeport.store.instances import InstanceRow
+
+DEAF_WITHIN = 2.0
+"""Seconds that an instance which was told to end has until it listens no more, before old connections' requests may go on."""
+LOOK = 0.005
+"""Seconds between looks at what nobody announces."""
 
 
 class Holding:
@@ -46,10 +54,22 @@ class Holding:
         """Send requests to relays, let those in flight finish, stop the old instances."""
         self._relay(release, services)
         rows = self._old_rows(release, services)
-        for row in rows:
-            if row.port:
-                self.platform.edge.drain(Target(host=row.host, port=row.port), DRAIN)
-        self.platform.stop_instances(rows)
+        targets = [Target(host=row.host, port=row.port) for row in rows if row.port]
+        for target in targets:
+            self.platform.edge.drain(target, DRAIN)
+        self._let_finish()
+        with ThreadPoolExecutor(1, thread_name_prefix="hold") as pool, self.platform.edge.still(targets):
+            stopping = pool.submit(self.platform.stop_instances, rows)
+            end = time.monotonic() + DEAF_WITHIN
+            while not stopping.done() and time.monotonic() < end and not all(is_free(one.host, one.port) for one in targets):
+                time.sleep(LOOK)
+        stopping.result()
+
+    def _let_finish(self) -> None:
+        """Wait for what the relays still carry to the old instances since the deploy before."""
+        end = time.monotonic() + DRAIN.total_seconds()
+        while any(holder.carried() for holder in self.holding.values()) and time.monotonic() < end:
+            time.sleep(LOOK)
 
     def again(self, release: Release) -> None:
         """After a restart of the control plane: the relays are gone while the old instances may be too."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
@@ -187,6 +189,9 @@ class Edge(Protocol):
         Call it after an `apply` without the target, and stop the instance only then. Takes up to 10 s while clients keep idle
         connections to the old routes; with `backups` only what is in flight is waited for.
         """
+
+    def still(self, wanted: Collection[Target]) -> AbstractContextManager[None]:
+        """Inside, requests on old connections wait that would go to these instances. For the moment in which they stop listening."""
 
     def stop(self) -> None:
         """Stop serving. Already stopped is success."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +63,10 @@ class FakeEdge:
     def drain(self, target: Target, deadline: timedelta) -> int:  # noqa: ARG002
         """At once: what the test put into `open`."""
         return self.open.get(target, 0)
+
+    def still(self, wanted: Collection[Target]) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Nothing moves here."""
+        return contextlib.nullcontext()
 
     def stop(self) -> None:
         """Stop serving; the table stays."""

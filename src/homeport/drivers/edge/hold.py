@@ -95,6 +95,10 @@ class Holder:
         """Connections that are held or carried."""
         return len(self._pairs)
 
+    def carried(self) -> int:
+        """Connections that an instance has, or is about to get."""
+        return sum(pair.instance is not None for pair in list(self._pairs))
+
     def held(self) -> int:
         """Connections that wait for an instance."""
         return len(self._waiting)

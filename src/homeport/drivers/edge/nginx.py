@@ -22,18 +22,19 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from homeport.drivers.edge import control
 from homeport.drivers.edge.base import Edge, EdgeRefused, EdgeStatus, EdgeUnavailable, EdgeUnconfirmed, RouteTable, Target, Upstream
 from homeport.drivers.edge.connections import established
 from homeport.drivers.edge.control import Checked
 from homeport.drivers.edge.generations import Generations
-from homeport.drivers.edge.program import Nginx, Process, processes, send, wait_gone
+from homeport.drivers.edge.program import Nginx, Process, processes, runs, send, wait_gone
 from homeport.drivers.edge.render import CONTROL_SOCKET, harmless, render
+from homeport.drivers.edge.stillness import still
 from homeport.drivers.edge.syntax import Directive, emit, verify
 
 POLL = 0.002
@@ -116,6 +117,17 @@ class NginxEdge:
                 time.sleep(min(left, 0.05))
             elif not left or not wait_gone([process.pid for process in knowing if process.leaving], left):
                 return self.in_flight(target)
+
+    @contextlib.contextmanager
+    def still(self, wanted: Collection[Target]) -> Iterator[None]:
+        """Inside, no worker that is being replaced passes anything to these instances: it waits. For at most a few seconds.
+
+        For the moment in which an instance with a backup stops listening. What it has not accepted by then the kernel breaks off, and a
+        POST that was sent already may not be sent again; of an instance that listens no more nginx learns before it sends anything.
+        """
+        found = [process.pid for process in processes(self.home) if process.leaving and any(self._knows(process, one) for one in wanted)]
+        with still(found, lambda: not any(self.in_flight(one) for one in wanted)):
+            yield
 
     def stop(self) -> None:
         """Stop serving at once. Already stopped is success. The last table is kept for `ensure_running`."""
@@ -281,18 +293,20 @@ class NginxEdge:
         log = self._edge / "log/error.log"
         place = log.stat().st_size if log.exists() else 0
         master = self._master(found)
-        if master is None:
-            self._clear(found)
-            self._nginx.start()
-            self._confirm(number, set(), log, place)
-        else:
+        if master is not None:
             old = {process.pid for process in found if process.parent == master.pid}
             send([master.pid], signal.SIGHUP)
-            self._confirm(number, old, log, place)
+            if self._confirm(number, old, log, place, master):
+                self._note(number)
+                return
+            found = processes(self.home)
+        self._clear(found)
+        self._nginx.start()
+        self._confirm(number, set(), log, place)
         self._note(number)
 
-    def _confirm(self, number: int, old: set[int], log: Path, place: int) -> None:
-        """Wait until this generation answers new connections and no older worker listens.
+    def _confirm(self, number: int, old: set[int], log: Path, place: int, master: Process | None = None) -> bool:
+        """Wait until this generation answers new connections and no older worker listens. False when the `master` has ended instead.
 
         nginx's master waits 100 ms between starting the new workers and dismissing the old (`ngx_master_process_cycle`). Once a new one
         is ready (it takes its title after it began to listen) there is nothing left to wait for, so the old are dismissed here. The master
@@ -305,13 +319,15 @@ class NginxEdge:
                 send(old, signal.SIGQUIT)
                 dismissed = True
             if dismissed and not self._listening(old) and self._served() == number:
-                return
+                return True
+            if master is not None and not runs(master, self.home):
+                return False  # killed at this moment: it will never answer
             if said := _complaint(log, place):
                 self._fail(number, said)
             time.sleep(POLL)
-        self._fail(number, _complaint(log, place))
+        return self._fail(number, _complaint(log, place))
 
-    def _fail(self, number: int, said: str) -> None:
+    def _fail(self, number: int, said: str) -> NoReturn:
         if "bind()" in said:
             raise EdgeUnavailable(
                 what="The edge was not changed; it serves what it served before.",

@@ -75,6 +75,12 @@ def _read(pid: str, home: str) -> Process | None:
     return None if fields[0] in (b"Z", b"X") or not title else Process(int(pid), int(fields[1]), int(fields[19]), title)
 
 
+def runs(process: Process, home: Path) -> bool:
+    """Whether exactly this process is still there. One that was killed and not collected yet is not."""
+    found = _read(str(process.pid), str(home))
+    return found is not None and found.started == process.started
+
+
 def wait_gone(pids: Iterable[int], seconds: float) -> bool:
     """Wait until these processes are gone; whether they are in time."""
     deadline = time.monotonic() + seconds

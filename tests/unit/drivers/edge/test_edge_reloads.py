@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from homeport.drivers.edge.base import EdgeUnavailable, EdgeUnconfirmed, RouteTa
 from homeport.drivers.edge.hold import Holder
 from homeport.drivers.edge.nginx import NginxEdge
 from homeport.drivers.edge.probe import Probe
-from homeport.drivers.edge.program import processes
+from homeport.drivers.edge.program import processes, wait_gone
 from homeport.drivers.edge.render import CONTROL_SOCKET
 
 Make = Callable[..., RouteTable]
@@ -218,6 +220,61 @@ def test_nothing_is_lost_while_a_service_that_may_not_overlap_changes(edge: Ngin
     holder.stop()
 
 
+def test_no_post_is_lost_in_the_moment_in_which_an_instance_stops_listening(edge: NginxEdge, table: Make, app: Any_, port: int) -> None:
+    """What comes on old connections then waits for the relay; an instance would never accept it, and a POST may not be sent again."""
+    holder = Holder()
+    old = app("old")
+    edge.apply(table(old.upstream(backups=(holder.target,))))
+    visitors = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(8)]
+    for visitor in visitors:
+        visitor.request("GET", "/", headers={"Host": "web.localhost"})
+        visitor.getresponse().read()
+    holder.start()
+    edge.apply(table(Upstream(name="web", targets=(holder.target,))))
+    assert edge.drain(old.target, timedelta(seconds=10)) == 0
+    with edge.still([old.target]):
+        old.server.shutdown()  # accepts nothing more, while the kernel does
+        for number, visitor in enumerate(visitors):
+            visitor.request("POST", "/", body=b"x", headers={"Host": "web.localhost", "X-Id": str(number)})
+        time.sleep(0.2)
+        old.stop()
+    new = app("new")
+    holder.release(new.target)
+    for visitor in visitors:
+        answer = visitor.getresponse()
+        assert (answer.status, json.loads(answer.read())["app"]) == (200, "new")
+        visitor.close()
+    assert (old.posts, sorted(new.posts)) == ([], sorted(map(str, range(8))))
+    holder.stop()
+
+
+def test_workers_go_on_when_whoever_kept_them_still_is_killed(edge: NginxEdge, table: Make, app: Any_, port: int) -> None:
+    """A process of its own lets them go on."""
+    old, new = app("old"), app("new")
+    edge.apply(table(old.upstream()))
+    kept = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    kept.request("GET", "/", headers={"Host": "web.localhost"})
+    kept.getresponse().read()
+    edge.apply(table(new.upstream()))
+    text = (
+        "import sys, time; from pathlib import Path; from homeport.drivers.edge.base import Target; "
+        "from homeport.drivers.edge.nginx import NginxEdge\n"
+        "with NginxEdge(Path(sys.argv[1])).still([Target(host='127.0.0.1', port=int(sys.argv[2]))]):\n"
+        "    print('still', flush=True)\n"
+        "    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", text, str(edge.home), str(old.port)], stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdout is not None
+        assert keeper.stdout.readline() == b"still\n"
+        kept.request("POST", "/", body=b"x", headers={"Host": "web.localhost"})
+        time.sleep(0.1)
+        assert old.posts == []
+        keeper.kill()
+    answer = kept.getresponse()
+    assert (answer.status, json.loads(answer.read())["app"]) == (200, "old")
+    kept.close()
+
+
 def test_a_killed_worker_comes_back_and_only_its_requests_are_lost(edge: NginxEdge, table: Make, app: Any_, port: int) -> None:
     """The master starts another worker; visitors who come after see nothing."""
     edge.apply(table(app().upstream()))
@@ -254,6 +311,19 @@ def test_a_killed_master_is_replaced(edge: NginxEdge, table: Make, app: Any_, as
     while orphans & {process.pid for process in processes(edge.home)} and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not orphans & {process.pid for process in processes(edge.home)}
+
+
+def test_a_master_that_is_killed_while_it_is_told_to_reload(edge: NginxEdge, table: Make, app: Any_, ask: Any_) -> None:
+    """It is not waited for: another one is started."""
+    edge.apply(table(app().upstream()))
+    found = processes(edge.home)
+    for process in found:
+        os.kill(process.pid, signal.SIGKILL)
+    assert wait_gone([process.pid for process in found], 10)
+    began = time.monotonic()
+    edge._serve(edge._generations.number("current"), found)
+    assert time.monotonic() - began < 10
+    assert ask("/").status == 200
 
 
 def test_all_killed_at_once_starts_again(edge: NginxEdge, table: Make, app: Any_, ask: Any_) -> None:
