@@ -216,6 +216,36 @@ def test_the_vault_key_is_lost(tmp_path: Path) -> None:
         assert key != (home.path / "vault.key").read_bytes()
 
 
+def test_a_new_vault_gives_add_ons_new_passwords(tmp_path: Path) -> None:
+    """With the key lost, the reset wants a yes, keeps the former vault, and gives add-ons new passwords while the application keeps its
+    connection; what is lost is named, and once it is set again a deploy has everything, with the data that was there."""
+    app = Told(tmp_path / "shop", "shop", V_TOKEN={"kind": "secret"}, V_URL={"kind": "addon", "addon": "db"})
+    app.more["addons"] = {"db": {"kind": "postgres"}, "cache": {"kind": "redis"}}
+    app.write()
+    with home_in(tmp_path / "home") as home:
+        home.serve()
+        assert home.json("vault", "reset") == {"new": False, "aside": [], "addons": [], "values": []}
+        given(home, "one", "env", "set", "V_TOKEN=-", "-p", "shop", cwd=tmp_path)
+        assert home.up(app.folder)["status"] == "live"
+        home.cli("psql", "-p", "shop", "-c", "create table kept as select 41 + 1 as answer")
+        before = told(home, app.host)["V_URL"]
+        home.kill()
+        (home.path / "vault.key").unlink()
+        refused = home.run("vault", "reset")
+        assert refused.returncode == 3 and "confirmation-needed" in refused.stderr and (home.path / "vault.json").is_file()
+        done = home.json("vault", "reset", "--yes")
+        assert done["new"] and done["aside"] == ["vault.json.lost"]
+        assert [(one["addon"], one["error"]) for one in done["addons"]] == [("db", ""), ("cache", "")]
+        assert [value["name"] for value in done["values"]] == ["V_TOKEN"] and "homeport env set V_TOKEN=-" in done["values"][0]["fix"]
+        assert told(home, app.host)["V_URL"] == before
+        assert "42" in home.cli("psql", "-p", "shop", "-c", "select answer from kept")
+        given(home, "two", "env", "set", "V_TOKEN=-", "-p", "shop", cwd=tmp_path)
+        assert home.up(app.folder)["status"] == "live"
+        after = told(home, app.host)
+        assert after["V_TOKEN"] == "two" and urlsplit(after["V_URL"]).password != urlsplit(before).password
+        assert home.json("vault", "lost") == [] and "opens" in home.cli("vault", "lost")
+
+
 def test_passwords_of_add_ons_are_in_no_argument(tmp_path: Path) -> None:
     """Provision, connect, rotate, back up and deploy again with a vault key from outside: no password and no key is in an argument list
     or in a file of the system's temporary folder, not even for a moment; only the control plane has the key in its variables."""
