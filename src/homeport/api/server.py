@@ -21,6 +21,7 @@ import uvicorn
 from homeport import __version__
 from homeport.api.app import STOPPED, make_app
 from homeport.api.backing import keeper_of
+from homeport.backups.attempt import refuse_unfinished
 from homeport.backups.keeper import Keeper
 from homeport.deploys.control import ControlPlane
 from homeport.deploys.engines import open_home
@@ -67,12 +68,13 @@ def only_one(home: Path) -> Iterator[None]:
 def serve(settings: Settings, *, out: TextIO) -> None:
     """Run the control plane until it is told to stop. SIGTERM and SIGINT leave applications and edge running.
 
-    Raises AlreadyServing, PortTaken, StoreUnavailable, VaultKeyMissing.
+    Raises AlreadyServing, PortTaken, StoreUnavailable, VaultKeyMissing, RecoveryRefused.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold opened values
     thrift = Thrift()
     with only_one(settings.home):
+        refuse_unfinished(settings.home)
         (settings.home / STOPPED).unlink(missing_ok=True)
         platform = open_home(settings)
         token = platform.store.keys.first_run_token()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from homeport.backups import mirror
+from homeport.backups.attempt import Attempt
 from homeport.backups.errors import BackupMissing, MachineLost, RecoveryRefused, WalBroken, stamp
 from homeport.backups.kinds import copier_of
 from homeport.backups.manifest import Manifest, Moment
@@ -19,10 +20,8 @@ from homeport.backups.restoring import look, materialise, restore_disks
 from homeport.backups.room import Room
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnDriver, AddOnId
-from homeport.drivers.addons.keeping import ServerDriver
-from homeport.drivers.addons.records import records
 from homeport.drivers.files import remove_tree, write_atomic
-from homeport.drivers.storage.base import Storage, Target
+from homeport.drivers.storage.base import ObjectMissing, Storage, Target
 from homeport.drivers.storage.parcels import ParcelDamaged, unpack_tree
 from homeport.model.base import Frozen
 from homeport.model.errors import HomeportError
@@ -109,63 +108,68 @@ def recover(
     A failure leaves the home empty again. Raises RecoveryRefused, BackupKeyWrong, BackupMissing, ParcelDamaged, StorageFailed.
     """
     began = time.monotonic()
-    if (home / "homeport.db").exists() or (home / "vault.json").exists():
-        raise RecoveryRefused(
-            why=f"{home} is not empty: it is a home already.", fix="Recover on an empty machine, or set HOMEPORT_HOME to an empty folder."
-        )
     home.mkdir(parents=True, exist_ok=True, mode=0o755)
-    scratch = home / "backups" / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (home / "backups").chmod(0o711)
-    before = {entry.name for entry in home.iterdir()}
+    attempt, scratch, notes = Attempt(home, drivers), home / "backups" / "scratch", list[str]()
+    attempt.begin()
     try:
         storage = open_storage(target)
         repository = Repository(storage, found_key(storage, vault_keys, scratch), scratch)
         manifests = list(repository.manifests())
-        platform = _platform(home, manifests)
-        say(f"Bringing back the platform as of {stamp(platform.taken_at)}.")
-        _put_back(home, repository, platform)
+        platform = _platform(home, repository, manifests, notes, say)
         platform = _caught_up(home, repository, platform, say)
         write_atomic(home / "backups" / "key", f"{repository.key.identity}\n".encode(), 0o600)
         if keep_key:
             write_atomic(home / "vault.key", base64.b64encode(vault_keys[0]) + b"\n", 0o600)
-        return _data(home, target, open_storage, platform, manifests, repository, drivers, open_store, vault_keys, say, began)
+        store = _opened(home, open_store, attempt)
+        found = _data(home, target, open_storage, platform, manifests, repository, drivers(), store, vault_keys, say, notes)
     except BaseException:
-        known = drivers() if (home / "addons").is_dir() else {}
-        for record in list(records(home)):
-            driver: object = known.get(record.kind)
-            if isinstance(driver, ServerDriver):
-                switching.discard(driver, record.id)
-        for entry in list(home.iterdir()):
-            if entry.name not in before - {"backups"}:
-                remove_tree(entry)
+        attempt.undo()
         raise
+    attempt.done()
+    return found.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
 
-def _platform(home: Path, manifests: Sequence[Manifest]) -> Manifest:
-    found = [manifest for manifest in manifests if manifest.kind == "platform"]
+def _platform(home: Path, repository: Repository, manifests: Sequence[Manifest], notes: list[str], say: Callable[[str], None]) -> Manifest:
+    """Put the newest copy of the platform back; an older one when that is damaged. The copy that is there now."""
+    found = sorted((manifest for manifest in manifests if manifest.kind == "platform"), key=lambda one: one.taken_at, reverse=True)
     if not found:
-        raise BackupMissing("The target holds no backup of a platform.", "Name the target that `homeport backup now platform` went to.")
-    newest = max(found, key=lambda manifest: manifest.taken_at)
-    if Path(newest.home) != home:
+        raise BackupMissing(
+            "The target holds no backup of a platform.", "Name the target that `homeport backup now platform` went to.",
+            what="Nothing was changed on this machine.",
+        )  # fmt: skip
+    if Path(found[0].home) != home:
         raise RecoveryRefused(
-            why=f"Its releases were built in {newest.home}, and hold paths of it; this home would be {home}.",
-            fix=f"Set HOMEPORT_HOME so that the home lies where it was ({newest.home}), as the same account.",
+            why=f"Its releases were built in {found[0].home}, and hold paths of it; this home would be {home}.",
+            fix=f"Set HOMEPORT_HOME so that the home lies where it was ({found[0].home}), as the same account.",
         )
-    return newest
+    problem: HomeportError | None = None
+    for platform in found:
+        say(f"Bringing back the platform as of {stamp(platform.taken_at)}.")
+        try:
+            _put_back(home, repository, platform, notes)
+        except (ParcelDamaged, ObjectMissing) as error:
+            problem = problem or error
+            notes.append(f"the copy {platform.id} of the platform was passed over: {error.why}")
+            continue
+        return platform
+    raise problem or BackupMissing("The target holds no backup of a platform.")
 
 
-def _put_back(home: Path, repository: Repository, platform: Manifest) -> None:
-    """Store, vault and shared things, each where it was."""
+def _put_back(home: Path, repository: Repository, platform: Manifest, notes: list[str]) -> None:
+    """Store, vault and shared things, each where it was. A build that is damaged is noted: data does not wait for it."""
     own = [part for part in platform.parts if not part.key.startswith("blobs/")]
     copy = repository.scratch / "platform"
+    remove_tree(copy)
     repository.fetch(platform, copy, own)
     for part in platform.parts:
         if part.key.startswith("blobs/"):
             folder = home / part.key.split("/")[1]
             folder.mkdir(exist_ok=True, mode=0o755)
-            with repository.fetched(part, platform.id) as parcel:
-                unpack_tree(parcel.path, folder, repository.key, backup=platform.id)
+            try:
+                with repository.fetched(part, platform.id) as parcel:
+                    unpack_tree(parcel.path, folder, repository.key, backup=platform.id)
+            except ParcelDamaged as error:
+                notes.append(f"{part.key.removeprefix('blobs/').removesuffix('.parcel')} of a build did not come back: {error.why}")
     for file in sorted(copy.rglob("*")):
         if file.is_file():
             place = home / file.relative_to(copy)
@@ -186,16 +190,14 @@ def _caught_up(home: Path, repository: Repository, platform: Manifest, say: Call
 
 def _data(
     home: Path, target: Target, open_storage: Callable[[Target], Storage], platform: Manifest, manifests: Sequence[Manifest],
-    repository: Repository, drivers: Callable[[], Mapping[str, AddOnDriver]], open_store: Callable[[], Store],
-    vault_keys: Sequence[bytes], say: Callable[[str], None], began: float,
+    repository: Repository, drivers: Mapping[str, AddOnDriver], store: Store, vault_keys: Sequence[bytes], say: Callable[[str], None],
+    notes: list[str],
 ) -> Recovered:  # fmt: skip
-    """Add-ons to the end of their WAL, disks as of their newest copy."""
-    store = _opened(home, open_store)
+    """Add-ons to the end of their WAL, disks as of their newest copy. The store is closed afterwards."""
     addons: dict[str, str] = {}
-    notes: list[str] = []
     try:
         target = _known_as(store, target, notes)
-        room = Room(home, store, drivers(), Alone(vault_keys), open_storage, lambda: [target])
+        room = Room(home, store, drivers, Alone(vault_keys), open_storage, lambda: [target])
         for manifest in manifests:
             room.index(manifest, [target.name], repository.proof(manifest.id))
         for id in room.addons():
@@ -209,21 +211,21 @@ def _data(
         store.close()
     return Recovered(
         backup=platform.id, taken_at=platform.taken_at, environments=tuple(rows), addons=addons, disks=tuple(disks), notes=tuple(notes),
-        seconds=round(time.monotonic() - began, 3),
     )  # fmt: skip
 
 
-def _opened(home: Path, open_store: Callable[[], Store]) -> Store:
+def _opened(home: Path, open_store: Callable[[], Store], attempt: Attempt) -> Store:
     """The store, filled from the copy when it is kept elsewhere than in the home's file. Raises RecoveryRefused, StoreUnavailable."""
     store = open_store()
     if store.database.sqlite:
         return store
     copy = Database(f"sqlite:///{home / 'homeport.db'}")
     try:
-        if not portable.empty(store.database):
+        if not attempt.filled and not portable.empty(store.database):
             why = "The database named by HOMEPORT_DATABASE_URL holds a store already."
             raise RecoveryRefused(why=why, fix="Name an empty database, or leave the variable out to keep the store in the home.")
         copy.migrate()
+        attempt.fills()
         portable.bring(copy, store.database)
     except BaseException:
         store.close()
@@ -307,6 +309,14 @@ def _disks(room: Room, notes: list[str], say: Callable[[str], None]) -> list[str
             continue
         say(f"Bringing back the disks of {owner}.")
         names = {row.key: row.key for row in room.store.ledger.list("volume", owner)}
-        restore_disks(room, found[0], names)
-        done.append(f"{owner} as of {stamp(found[0].taken_at)}")
+        for manifest in found:
+            try:
+                restore_disks(room, manifest, names)
+            except HomeportError as error:
+                notes.append(f"{owner}: the copy {manifest.id} of its disks was passed over: {error.why}")
+                continue
+            done.append(f"{owner} as of {stamp(manifest.taken_at)}")
+            break
+        else:
+            notes.append(f"{owner}: no copy of its disks can be restored; they begin empty")
     return done

@@ -27,7 +27,7 @@ class BackupKeyWrong(HomeportError):
         super().__init__(
             what="Nothing was restored; what runs was not touched.",
             why=why,
-            fix="Give the vault key that the home had when these backups were made, or its backup key (`backups/key`).",
+            fix="Give the vault key that the home had when these backups were made. The file is the `vault.key` of the home.",
         )
 
 
