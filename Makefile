@@ -70,7 +70,8 @@ faults: .venv/.development ## The whole fault suite; prints each fault with its 
 bench: .venv/.development ## Every benchmark, as one JSON document
 	$(CLEAN_ENV) $(BIN)/python -m benchmarks
 
-docs: .venv/.development ## Write the generated reference pages
+docs: .venv/.development ## Write the generated reference pages, and the schema of an empty store
+	$(BIN)/python -m tools.schema
 	$(BIN)/python -m tools.reference
 
 format: .venv/.development ## Format the code

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import text
 
 from homeport.model.release import DeployStatus, Release, Revision
 from homeport.model.spec import Spec
 from homeport.store import Store
-from homeport.store.database import HEAD, MIGRATIONS, StoreUnavailable
+from homeport.store.database import HEAD, MIGRATIONS, Database, StoreUnavailable
 from homeport.store.instances import InstanceRow, put_roles
 from homeport.store.tables import metadata
 
@@ -51,6 +52,35 @@ def test_head_is_the_newest_migration() -> None:
     """The shortcut that skips Alembic at start names the newest migration file."""
     revisions = [re.match(r"(\d+)_", path.name) for path in (MIGRATIONS / "versions").glob("*.py")]
     assert max(match[1] for match in revisions if match) == HEAD
+
+
+def test_an_empty_store_is_made_as_the_migrations_make_it(tmp_path: Path) -> None:
+    """`schema.sql` gives the same tables, indexes, triggers and version as every migration in turn (`make docs` writes it)."""
+    made, migrated = Database(f"sqlite:///{tmp_path / 'made.db'}"), Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    made.migrate()
+    migrated.upgrade()
+    assert _shape(made) == _shape(migrated)
+
+
+def _shape(database: Database) -> list[tuple[str, ...]]:
+    with database.transaction() as db:
+        found = db.execute(text("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name")).all()
+        version = db.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    database.close()
+    return [(str(version),), *(tuple(" ".join(str(part).split()) for part in row) for row in found)]
+
+
+def test_a_store_is_made_once(tmp_path: Path) -> None:
+    """Two that find no store at the same moment make one; what the second finds then stays as it is."""
+    first, second = Database(f"sqlite:///{tmp_path / 'store.db'}"), Database(f"sqlite:///{tmp_path / 'store.db'}")
+    first.migrate()
+    with first.transaction() as db:
+        db.execute(text("INSERT INTO settings VALUES ('a', '1')"))
+    second._make()
+    with second.transaction() as db:
+        assert db.execute(text("SELECT value FROM settings")).scalars().all() == [1]
+    first.close()
+    second.close()
 
 
 def test_a_database_that_cannot_be_opened_is_a_clear_error(tmp_path: Path) -> None:
