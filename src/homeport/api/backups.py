@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from homeport.api.auth import Admin, Deployer, Reader
 from homeport.api.backing import Targets, quiet
@@ -47,6 +48,17 @@ class BackupView(Frozen):
     proof: Proof | None = None
     ends: datetime | None = None
     """Of what is there no more: when it is removed."""
+
+
+class TargetBody(Target):
+    """Where backups go from now on."""
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> TargetBody:
+        """A relative folder would lie wherever the control plane was started."""
+        if self.kind == "folder" and not PurePath(self.address).is_absolute():
+            raise ValueError("the address of a folder is an absolute path")
+        return self
 
 
 class BackupBody(Frozen):
@@ -174,11 +186,12 @@ def _settings(app: FastAPI, control: ControlPlane, keeper: Keeper) -> None:
         return [TargetView(name=t.name, kind=t.kind, address=t.address, added=t.name in added) for t in keeper.room.targets()]
 
     @app.post("/api/v1/backup-targets", tags=["backups"], status_code=201)
-    def put_target(body: Target, key: Admin) -> TargetView:
+    def put_target(body: TargetBody, key: Admin) -> TargetView:
         """Add a target, or replace the one of that name. It is asked first whether it answers."""
-        keeper.try_target(body)
-        known.put(body)
-        keeper.added(body)
+        target = Target.model_validate(body.model_dump())
+        keeper.try_target(target)
+        known.put(target)
+        keeper.added(target)
         keeper.room.wiring.tell("backup.target", f"Backups go to {body.name} from now on.", actor=key.name)
         return TargetView(name=body.name, kind=body.kind, address=body.address, added=True)
 
