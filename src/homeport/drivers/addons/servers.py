@@ -124,14 +124,17 @@ class Server:
         return found
 
     def holders(self) -> list[int]:
-        """Every process that has the lock file open as its fence: the server's, and tools that work on its data."""
+        """Every process that has the lock file open as its fence: the server's, and tools that work on its data. Never this one.
+
+        A process that was started without a standard input gets its own look at the lock file as descriptor 0.
+        """
         try:
             wanted = (self.folder / "lock").stat()
         except FileNotFoundError:
             return []
-        found = []
+        found, mine = [], os.getpid()
         for pid in pids():
-            for number in (0, KEPT_FENCE):
+            for number in (0, KEPT_FENCE) if pid != mine else ():
                 try:
                     seen = os.stat(f"/proc/{pid}/fd/{number}")  # noqa: PTH116 (thousands of them)
                 except OSError:
