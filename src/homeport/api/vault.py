@@ -248,9 +248,8 @@ def _change(control: ControlPlane, project: str, environment: str, body: EnvBody
     book, by = control.platform.secrets, key.caller
     for name in body.set:
         check_name(name)
-    done = book.set_all(project, environment, body.set, by=by.name, origin=by.origin, source=body.source)
+    done = book.set_all(project, environment, body.set, by=by.name, origin=by.origin, source=body.source, unset=body.unset)
     changed = [change.name for change in done if change.changed]
-    changed += book.unset_all(project, environment, body.unset, by=by.name, origin=by.origin)
     if changed:
         text = f"Variables changed: {_few(sorted(changed))}."
         control.platform.event("env.changed", text, (project, environment), actor=key.name)

@@ -61,7 +61,7 @@ def list_(
             r["origin"],
             f"v{r['version']}" if r["version"] else "",
             r["set_by"],
-            "••••••" if r["value"] is None else r["value"],
+            r["value"] if r["value"] is not None else "" if r["origin"] == "missing" else "••••••",
         )
         for r in found
     ]
@@ -77,7 +77,8 @@ def get(
 ) -> None:
     client = Client()
     name, environment = find_project(client, project, environment, undeployed=True)
-    found = client.get(f"{path_of(name, environment)}/env/{segment(key)}", service=service)
+    scope, _, key = key.rpartition("/")  # `web/KEY`, as other verbs print it
+    found = client.get(f"{path_of(name, environment)}/env/{segment(key)}", service=service or scope)
     if json:
         show.as_json(found)
     else:
@@ -90,7 +91,8 @@ def set_(
     environment: Environment = "production",
     service: Service = "",
     from_file: Annotated[
-        Path | None, typer.Option("--from-file", help="File whose content is the value of the one KEY given.", exists=True)
+        Path | None,
+        typer.Option("--from-file", help="File whose content is the value of the one KEY given; one line without its end.", exists=True),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -102,7 +104,7 @@ def set_(
     for text in variables:
         key, equals, value = text.partition("=")
         if from_file is not None:
-            value = as_text(from_file.read_bytes(), str(from_file))
+            value = one_line(as_text(from_file.read_bytes(), str(from_file)))
         elif not equals:
             if not sys.stdin.isatty():
                 raise usage(f"{key} has no value.", f"Write {key}=VALUE, or {key}=- and give the value on standard input.")
@@ -174,8 +176,8 @@ def history(
     found = client.get(f"{path_of(name, environment)}/env-history", key=key)
     if json:
         return show.as_json(found)
-    rows = [(r["name"], f"v{r['version']}", r["state"], r["source"], r["created_by"], show.ago(r["created_at"])) for r in found]
-    return show.table(("VARIABLE", "VERSION", "STATE", "FROM", "BY", "WHEN"), rows)
+    rows = [(r["name"], f"v{r['version']}", r["state"], r["source"], r["created_by"], show.ago(r["created_at"]), r["note"]) for r in found]
+    return show.table(("VARIABLE", "VERSION", "STATE", "FROM", "BY", "WHEN", "NOTE"), rows)
 
 
 def export(
@@ -296,6 +298,12 @@ def as_text(data: bytes, place: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise usage(f"{place} is not text (UTF-8).", "Encode binary values (`base64`), or put them in a file on a disk.") from error
+
+
+def one_line(text: str) -> str:
+    """A text of one line without the line's end, which editors and `echo` add and no token has; longer texts (keys) as they are."""
+    line = text.removesuffix("\n").removesuffix("\r")
+    return text if "\n" in line else line
 
 
 def is_moment(text: str) -> bool:

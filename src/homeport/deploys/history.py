@@ -11,7 +11,7 @@ from typing import Literal
 
 from homeport.deploys.audit import Caller
 from homeport.deploys.config import declared, is_variable
-from homeport.deploys.secrets import SecretBook, VersionUnavailable, is_internal
+from homeport.deploys.secrets import EnvInvalid, SecretBook, VersionUnavailable, is_internal
 from homeport.model.env import PlainValue
 from homeport.model.release import Release
 from homeport.model.views import EnvChange, EnvDifference
@@ -21,8 +21,19 @@ Side = Mapping[tuple[str, str], tuple[str, str]]
 """`(service, key)` to where the value comes from and a token that is equal for equal values."""
 
 
-def restore_version(book: SecretBook, project: str, environment: str, name: str, version: int, *, by: Caller) -> EnvChange:
-    """Set a variable to the value an earlier version had, as a new version. Raises VersionUnavailable, AuditUnavailable."""
+def restore_version(
+    book: SecretBook, project: str, environment: str, name: str, version: int, *, by: Caller, dry: bool = False
+) -> EnvChange:
+    """Set a variable to the value an earlier version had, as a new version; with `dry` only see whether that can be done.
+
+    Raises VersionUnavailable, EnvInvalid, AuditUnavailable, SecretDoesNotOpen.
+    """
+    if is_internal(name):
+        raise EnvInvalid(
+            what="Nothing was changed.",
+            why=f"{name} is Homeport's own: the add-on would not know an earlier password.",
+            fix="`homeport addons rotate` gives an add-on new passwords.",
+        )
     row = book.store.secrets.version(project, environment, name, version)
     if row is None or row.sealed is None or row.state != "enabled":
         state = "not there" if row is None else row.state
@@ -31,40 +42,41 @@ def restore_version(book: SecretBook, project: str, environment: str, name: str,
             why=f"Version {version} of {name} in {environment} is {state}.",
             fix=f"Choose an enabled one from `homeport env history {name}`.",
         )
-    _put_back(book, row, by)
+    value = book.value_of(row)
+    if not dry:
+        note = f"from version {row.version}"
+        book.set(project, environment, name, value, by=by.name, origin=by.origin, source="restored", note=note)
     return EnvChange(name=name, action="set", version=version)
 
 
 def restore_moment(book: SecretBook, project: str, environment: str, at: datetime, *, by: Caller, dry: bool = False) -> list[EnvChange]:
-    """Bring every variable back to what it was at a moment. Passwords of add-ons stay: the add-ons would not know the old ones.
+    """Bring every variable back to what it was at a moment, all of them or none. Passwords of add-ons stay: the add-ons would not know
+    the old ones. A value that was generated since stays as well: the next deploy would only make another one.
 
-    With `dry` nothing is changed and the answer says what would be. Raises AuditUnavailable.
+    With `dry` nothing is changed and the answer says what would be. Raises AuditUnavailable, SecretDoesNotOpen.
     """
     rows = [row for row in book.store.secrets.history(project, environment) if not is_internal(row.name) and row.source != "previous"]
     then, now = _newest(row for row in rows if row.created_at <= at), _newest(rows)
+    made = {row.name for row in rows if row.source == "generated"}
     changes: list[EnvChange] = []
+    values: dict[str, str] = {}
     for name in sorted({*then, *now}):
         before, current = then.get(name), now.get(name)
-        if before is None and current is not None:
+        if before is None and current is not None and name not in made:
             changes.append(EnvChange(name=name, action="unset"))
-            if not dry:
-                book.unset(project, environment, name, by=by.name, origin=by.origin)
-        elif before is not None and (current is None or book.value_of(before) != book.value_of(current)):
+        elif before is not None and (current is None or not book.can_open(current) or book.value_of(before) != book.value_of(current)):
             changes.append(EnvChange(name=name, action="set", version=before.version))
-            if not dry:
-                _put_back(book, before, by)
+            values[name] = book.value_of(before)
+    if changes and not dry:
+        notes = {name: f"from version {then[name].version}" for name in values}
+        gone = [change.name for change in changes if change.action == "unset"]
+        book.set_all(project, environment, values, by=by.name, origin=by.origin, source="restored", note=notes, unset=gone)
     return changes
 
 
 def _newest(rows: Iterable[SecretRow]) -> dict[str, SecretRow]:
     newest = {row.name: row for row in rows if row.state in ("enabled", "unset")}
     return {name: row for name, row in newest.items() if row.state == "enabled"}
-
-
-def _put_back(book: SecretBook, row: SecretRow, by: Caller) -> None:
-    value = book.value_of(row)
-    note = f"from version {row.version}"
-    book.set(row.project, row.environment, row.name, value, by=by.name, origin=by.origin, source="restored", note=note)
 
 
 class Comparison:

@@ -46,7 +46,7 @@ class SecretsMissing(HomeportError):
         super().__init__(
             what="Nothing was changed; what runs keeps running.",
             why=f"These values are required and not set: {shown}.",
-            fix=f"Set them with `homeport env set KEY=VALUE --env {environment}`, or deploy with `--env-file FILE`.",
+            fix=f"Set each with `homeport env set KEY --env {environment}`, which asks for it, or deploy with `--env-file FILE`.",
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -105,27 +105,44 @@ class SecretBook:
         *,
         by: str,
         source: str = "cli",
-        note: str = "",
+        note: str | Mapping[str, str] = "",
         origin: str = "",
+        unset: Iterable[str] = (),
     ) -> list[Change]:
-        """Set values as new versions, all of them or none; an equal value changes nothing. Raises EnvInvalid, AuditUnavailable."""
+        """Set values as new versions and take those of `unset` away, all of it or nothing; an equal value changes nothing.
+
+        A note may differ by name. The answer has the values first, then the names that were unset. Raises EnvInvalid, AuditUnavailable.
+        """
         for name, value in values.items():
             _check(name, value)
+        gone = list(dict.fromkeys(unset))
+        if both := [name for name in gone if name in values]:
+            raise EnvInvalid(what="Nothing was set.", why=f"{both[0][:100]} is to be set and taken away at once.", fix="Name it once.")
         with self.writing:
             while True:
                 changes, rows = self._next(project, environment, values, by=by, source=source, note=note)
+                if gone:
+                    taken = self._gone(project, environment, gone, by=by)
+                    rows += taken.values()
+                    changes += [Change(name, taken[name].version if name in taken else 0, changed=name in taken) for name in gone]
                 if rows:
-                    told = [row for row in rows if not row.name.startswith(PREFIX)]
-                    verbs = [(_VERBS.get(row.source, "set"), _place(project, environment, row.name, row.version)) for row in told]
-                    self.audit.write_all(Caller(by, origin), verbs)
+                    told = [row for row in rows if not row.name.startswith(PREFIX) or row.state == "unset"]
+                    self.audit.write_all(
+                        Caller(by, origin), [(_verb(row), _place(project, environment, row.name, row.version)) for row in told]
+                    )
                     try:
                         self.store.secrets.add(*rows)
                     except IntegrityError:  # somebody else took a number at the same moment
                         continue
                 return changes
 
+    def _gone(self, project: str, environment: str, names: Iterable[str], *, by: str) -> dict[str, SecretRow]:
+        """The rows that take names away which have a value."""
+        known, numbers = self.store.secrets.current(project, environment), self.store.secrets.numbers(project, environment)
+        return {name: unset_row(project, environment, name, numbers[name] + 1, by) for name in names if name in known}
+
     def _next(
-        self, project: str, environment: str, values: Mapping[str, str], *, by: str, source: str, note: str
+        self, project: str, environment: str, values: Mapping[str, str], *, by: str, source: str, note: str | Mapping[str, str]
     ) -> tuple[list[Change], list[SecretRow]]:
         """What setting these values would change, with the rows to add."""
         known, numbers = self.store.secrets.current(project, environment), self.store.secrets.numbers(project, environment)
@@ -139,7 +156,8 @@ class SecretBook:
             version = numbers.get(name, 0) + 1
             sealed = self.sealer.seal(value, _place(project, environment, name, version))
             kind = REFERENCE if is_reference(value) else source
-            rows.append(SecretRow(project, environment, name, version, sealed, "enabled", kind, now, by, note))
+            about = note if isinstance(note, str) else note.get(name, "")
+            rows.append(SecretRow(project, environment, name, version, sealed, "enabled", kind, now, by, about))
             changes.append(Change(name, version, changed=True))
         return changes[: len(values)], rows
 
@@ -149,18 +167,8 @@ class SecretBook:
 
     def unset_all(self, project: str, environment: str, names: Iterable[str], *, by: str, origin: str = "") -> list[str]:
         """The names have no value from now on; releases that pinned one keep it. Returns those that had one. Raises AuditUnavailable."""
-        wanted = list(dict.fromkeys(names))
-        with self.writing:
-            while True:
-                known, numbers = self.store.secrets.current(project, environment), self.store.secrets.numbers(project, environment)
-                rows = [unset_row(project, environment, name, numbers[name] + 1, by) for name in wanted if name in known]
-                if rows:
-                    self.audit.write_all(Caller(by, origin), [("unset", _place(project, environment, r.name, r.version)) for r in rows])
-                    try:
-                        self.store.secrets.add(*rows)
-                    except IntegrityError:
-                        continue
-                return [row.name for row in rows]
+        done = self.set_all(project, environment, {}, by=by, origin=origin, unset=names)
+        return [change.name for change in done if change.changed]
 
     def disclose(self, project: str, environment: str, name: str, *, by: Caller, version: int | None = None) -> str | None:
         """A value for a person; the look is written down first. None when there is none. Raises AuditUnavailable, SecretDoesNotOpen."""
@@ -256,6 +264,14 @@ class SecretBook:
                 why=why or f"Version {version} of {name} was destroyed; nobody can bring its value back.",
                 fix=f"See its versions with `homeport env history {name}`.",
             )
+        current = self.store.secrets.current(project, environment).get(name)
+        if name.startswith("addon.") and state != "enabled" and current is not None and current.version == version:
+            addon = name.removeprefix("addon.").partition("/")[0]
+            raise VersionUnavailable(
+                what="Nothing was changed.",
+                why=f"{name} is the password that the add-on {addon} has now; without it no service could connect.",
+                fix=f"Give it another one: `homeport addons rotate {addon}`.",
+            )
         verb = {"enabled": "enable", "disabled": "disable", "destroyed": "destroy"}[state]
         self.audit.write(by, verb, _place(project, environment, name, version))
         values: dict[str, object] = {"state": state, **({"sealed": None} if state == "destroyed" else {})}
@@ -307,6 +323,11 @@ OWN = ("addon.", PREFIX)
 """What the names of Homeport's own entries begin with."""
 
 _VERBS = {"generated": "generate", "restored": "restore", "rotated": "rotate", "previous": "rotate"}
+
+
+def _verb(row: SecretRow) -> str:
+    """What the audit log calls the adding of a version."""
+    return "unset" if row.state == "unset" else _VERBS.get(row.source, "set")
 
 
 def is_internal(name: str) -> bool:

@@ -250,14 +250,30 @@ class Views:
         self._with_values(project, environment)
         entry = self._entry(project, environment, key, service)
         value = self.platform.secrets.disclose(project, environment, entry, by=by)
-        self.platform.event("env.revealed", f"{by.name} looked at {entry}.", (project, environment), actor=by.name, subject=entry)
         if value is None:
-            plain = [v for v in self.variables(project, environment) if v.key == key and service in ("", v.service) and v.value is not None]
-            if not plain:
-                raise ProjectNotFound(what="Nothing is shown.", why=f"{entry} has no value in {environment}.", fix="See `homeport env`.")
-            return plain[0]
+            return self._plain(project, environment, key, service)
+        self.platform.event("env.revealed", f"{by.name} looked at {entry}.", (project, environment), actor=by.name, subject=entry)
         row = self.platform.secrets.names(project, environment)[entry]
         return _variable(entry.rpartition("/")[0] or "*", key, _origin(row), row, value)
+
+    def _plain(self, project: str, environment: str, key: str, service: str) -> VariableView:
+        """A variable whose value the files give. Raises ProjectNotFound."""
+        found = [v for v in self.variables(project, environment) if v.key == key and service in ("", v.service)]
+        if plain := [v for v in found if v.value is not None]:
+            return plain[0]
+        if any(v.origin == "reference" for v in found):
+            why = f"{key} refers to another part of {project}: an instance gets its value when it starts."
+            fix = "`homeport port-forward ADDON --show-password` shows how to connect to an add-on; the file says what it refers to."
+            raise ProjectNotFound(what="Nothing is shown.", why=why, fix=fix)
+        name = f"{service}/{key}" if service else key
+        raise ProjectNotFound(what="Nothing is shown.", why=f"{name} has no value in {environment}.", fix="See `homeport env`.")
+
+    def _meant(self, project: str, environment: str, name: str) -> str:
+        """The entry behind a name that a person gives, of which there is any version."""
+        if self.store.secrets.history(project, environment, name):
+            return name
+        service, _, key = name.rpartition("/")
+        return self._entry(project, environment, key, service)
 
     def _entry(self, project: str, environment: str, key: str, service: str) -> str:
         """The entry of the vault a person means: the service's own, the one of all, or the only one of any service."""
@@ -326,6 +342,7 @@ class Views:
     ) -> SecretVersion:
         """Enable, disable or destroy a version. Raises ProjectNotFound, VersionUnavailable, ConfirmationNeeded, AuditUnavailable."""
         self.row(project, environment)
+        name = self._meant(project, environment, name)
         users = [
             row.release.id
             for row in self.store.releases.list(project, environment, limit=1000)
@@ -351,9 +368,8 @@ class Views:
             )
         book = self.platform.secrets
         if at is None:
-            if dry:
-                return [EnvChange(name=name, action="set", version=version)]
-            return [restore_version(book, project, environment, name, version, by=by)]
+            name = self._meant(project, environment, name)
+            return [restore_version(book, project, environment, name, version, by=by, dry=dry)]
         moment = at.replace(tzinfo=UTC) if at.tzinfo is None else at
         return restore_moment(book, project, environment, moment, by=by, dry=dry)
 

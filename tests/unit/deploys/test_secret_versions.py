@@ -11,9 +11,10 @@ import pytest
 from doors import fake_platform, go_live
 
 from homeport.blueprints.compose.dotenv import parse_dotenv
-from homeport.cli.environment import dotenv
+from homeport.cli.environment import dotenv, one_line
 from homeport.deploys.audit import AuditUnavailable, Caller
 from homeport.deploys.config import pin
+from homeport.deploys.control import ProjectNotFound
 from homeport.deploys.guard import guarded, layers
 from homeport.deploys.history import restore_moment, restore_version
 from homeport.deploys.outside import OutsideStores
@@ -25,7 +26,7 @@ from homeport.deploys.views import Views
 from homeport.drivers.runtimes.base import Capabilities
 from homeport.drivers.vault.seal import key_of
 from homeport.drivers.vault.stores.base import Reference, SecretStoreUnavailable, StoreConfig
-from homeport.model.env import ExternalValue
+from homeport.model.env import ExternalValue, GeneratedValue
 from homeport.model.plan import Plan
 from homeport.model.spec import Spec
 
@@ -96,6 +97,86 @@ def test_an_environment_goes_back_to_a_moment(book: SecretBook) -> None:
     assert restore_moment(book, *WHERE, moment, by=ME) == []
     row = book.names(*WHERE)["A"]
     assert (row.version, row.source, row.note, row.created_by) == (3, "restored", "from version 1", "me")
+
+
+def test_going_back_is_one_step_and_keeps_what_was_generated(book: SecretBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that was made since stays, or the next deploy would make another; when the log cannot be written nothing goes back at all."""
+    book.set(*WHERE, "A", "a1", by="me")
+    moment = datetime.now(UTC)
+    book.set_all(*WHERE, {"A": "a2", "B": "b1"}, by="me")
+    made = book.generate(*WHERE, "web/SESSION", GeneratedValue())
+    session = book.reveal(*WHERE, "web/SESSION")
+
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(book.store.audit, "append_all", full)
+        with pytest.raises(AuditUnavailable):
+            restore_moment(book, *WHERE, moment, by=ME)
+    assert book.reveal(*WHERE, "A") == "a2" and book.reveal(*WHERE, "B") == "b1"
+    assert [(c.name, c.action) for c in restore_moment(book, *WHERE, moment, by=ME)] == [("A", "set"), ("B", "unset")]
+    assert (made, book.reveal(*WHERE, "web/SESSION"), book.reveal(*WHERE, "B")) == (1, session, None)
+    assert [(row.action, row.subject) for row in book.store.audit.list(limit=2)] == [
+        ("restore", "shop/production/A@3"), ("unset", "shop/production/B@2"),
+    ]  # fmt: skip
+
+
+def test_passwords_of_add_ons_are_not_taken_away(platform: Platform) -> None:
+    """The password in use is neither disabled nor destroyed nor put back to an earlier one, even when confirmed; a former one may go."""
+    book, views = platform.secrets, Views(platform)
+    go_live(platform, {"services": {"web": {"kind": "web"}}})
+    for value in ("p1", "p2"):
+        book.set(*WHERE, "addon.db/owner.password", value, by="me")
+    for state in ("disabled", "destroyed"):
+        with pytest.raises(VersionUnavailable, match="addons rotate db"):
+            views.change_version(*WHERE, "addon.db/owner.password", 2, state, confirmed=True, by=ME)
+    with pytest.raises(EnvInvalid, match="addons rotate"):
+        views.env_restore(*WHERE, "addon.db/owner.password", 1, None, dry=False, by=ME)
+    assert views.change_version(*WHERE, "addon.db/owner.password", 1, "destroyed", confirmed=True, by=ME).state == "destroyed"
+
+
+def test_versions_of_a_services_own_value_are_found_by_its_key(platform: Platform) -> None:
+    """As reading and rotating do: where only one service has the variable its key is enough; a dry run finds what is not there as well."""
+    book, views = platform.secrets, Views(platform)
+    go_live(platform, {"services": {"web": {"kind": "web"}}})
+    for value in ("one", "two"):
+        book.set(*WHERE, "web/K", value, by="me")
+    assert views.change_version(*WHERE, "K", 1, "disabled", confirmed=False, by=ME).name == "web/K"
+    views.change_version(*WHERE, "web/K", 1, "enabled", confirmed=False, by=ME)
+    assert views.env_restore(*WHERE, "K", 1, None, dry=True, by=ME)[0].name == "web/K"
+    assert book.reveal(*WHERE, "web/K") == "two"
+    with pytest.raises(VersionUnavailable):
+        views.env_restore(*WHERE, "K", 9, None, dry=True, by=ME)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("token\n", "token"),
+        ("token\r\n", "token"),
+        ("token", "token"),
+        ("", ""),
+        ("\n", ""),
+        ("a\nb\n", "a\nb\n"),
+        ("token\n\n", "token\n\n"),
+    ],
+)
+def test_a_file_of_one_line_is_that_line(text: str, value: str) -> None:
+    """The end of the line is the editor's, and would break a header; keys of several lines are taken as they are."""
+    assert one_line(text) == value
+
+
+def test_a_reference_says_that_it_is_one(platform: Platform) -> None:
+    """What an instance gets when it starts is not called missing, and a look that showed nothing is no event."""
+    env = {"DB": {"kind": "addon", "addon": "db", "property": "url"}, "K": {"kind": "secret", "required": False}}
+    go_live(platform, {"services": {"web": {"kind": "web", "env": env}}, "addons": {"db": {"kind": "postgres"}}})
+    views = Views(platform)
+    with pytest.raises(ProjectNotFound, match="refers to another part"):
+        views.reveal(*WHERE, "DB", "", by=ME)
+    with pytest.raises(ProjectNotFound, match="no value"):
+        views.reveal(*WHERE, "K", "", by=ME)
+    assert not [event for event in platform.store.events.list(limit=50) if event.kind == "env.revealed"]
 
 
 def test_a_version_that_has_no_value_cannot_be_restored(book: SecretBook) -> None:

@@ -118,3 +118,22 @@ def test_the_log_names_every_value_that_was_taken_along(book: SecretBook) -> Non
     assert len(rows) > 1
     told = {name for row in rows for name in row.subject.removeprefix("shop/production: ").split(", ")}
     assert told == {f"{name}@1" for name in names}
+
+
+def test_what_is_set_and_what_is_taken_away_is_one_change(book: SecretBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither half happens without the other, and a name that is in both is refused."""
+    book.set_all(*WHERE, {"OLD": "1", "SAME": "1"}, by="me")
+    with pytest.raises(EnvInvalid, match="at once"):
+        book.set_all(*WHERE, {"NEW": "1", "OLD": "2"}, by="me", unset=["OLD"])
+
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(book.store.audit, "append_all", full)
+        with pytest.raises(AuditUnavailable):
+            book.set_all(*WHERE, {"NEW": "1"}, by="me", unset=["OLD"])
+    assert sorted(book.names(*WHERE)) == ["OLD", "SAME"]
+    done = book.set_all(*WHERE, {"NEW": "1", "SAME": "1"}, by="me", unset=["OLD", "NEVER"])
+    assert [(change.name, change.changed) for change in done] == [("NEW", True), ("SAME", False), ("OLD", True), ("NEVER", False)]
+    assert sorted(book.names(*WHERE)) == ["NEW", "SAME"]
