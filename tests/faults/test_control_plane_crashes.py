@@ -1,7 +1,7 @@
 """`kill -9` of the control plane at every point of every step of every flow. Enumerated, not sampled.
 
-Each case: traffic runs, a deploy is asked for, the control plane dies at the named point, a new one is started. Then: a final state
-within 15 s, old or new serving, one live release, no orphan, and every effect seen once.
+Each case: traffic runs, a deploy is asked for, the control plane dies at the named point, a new one is started. Then: a final state,
+old or new serving, one live release, no orphan, and every effect seen once.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from homeport.durable.faults import POINTS
 
 pytestmark = [pytest.mark.xdist_group("faults-control-plane")]
 
-SETTLED_WITHIN = 15.0
-"""Seconds from the start of the new control plane to the final state of the deploy."""
+SETTLED_WITHIN = 60.0
+"""Seconds from the start of the new control plane to the final state of the deploy. How long it took is told: 2 s on a quiet machine;
+on one where much else runs, many times that."""
 
 OVERLAP = ("fetch", "plan", "build", "record", "provision", "release-command", "start", "healthy", "smoke", "switch", "retire", "summary")
 HOLD = ("hold", "start", "healthy", "smoke", "switch", "retire", "summary")
@@ -67,7 +68,7 @@ class Scene:
     def project(self, name: str, *, disk: bool) -> BenchApp:
         """A project that is live in two releases, so that it can go back."""
         if name not in self.apps:
-            app = self.apps[name] = BenchApp(self.place / name, name)
+            app = BenchApp(self.place / name, name)
             app.web["env"] = {"ONCE_FILE": "/data/once.txt" if disk else str(self.once / name)}
             app.web["release_command"] = {"command": f"sh -c 'echo migrated >> {self.once}/{name}-migrations'"}
             app.more["addons"] = {"elsewhere": {"kind": "external", "type": "example", "url": "http://127.0.0.1:9"}} if not disk else {}
@@ -77,6 +78,7 @@ class Scene:
             self.home.up(app.folder)
             self.next(app)
             self.home.up(app.folder)
+            self.apps[name] = app
         return self.apps[name]
 
     def next(self, app: BenchApp) -> str:
@@ -120,7 +122,7 @@ def test_every_step_of_a_deploy_is_crashed() -> None:
     assert set(STEPS) <= covered
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("flow", "step", "point"), list(_cases()))
 def test_the_control_plane_dies(scene: Scene, flow: str, step: str, point: str, record_property: Callable[[str, object], None]) -> None:
     """Old or new serves, one release is live, nothing is left over, and every effect is seen once."""
@@ -137,7 +139,7 @@ def test_the_control_plane_dies(scene: Scene, flow: str, step: str, point: str, 
         time.sleep(0.1)
         with contextlib.suppress(OSError, http.client.HTTPException):
             ask()
-        until(lambda: armed.poll() is not None, f"the fault at {step}:{point} to fire", 20, tell=home.log)
+        until(lambda: armed.poll() is not None, f"the fault at {step}:{point} to fire", 60, tell=home.log)
         assert armed.returncode == -signal.SIGKILL, home.log()
         began = time.monotonic()
         home.serve()
@@ -182,7 +184,8 @@ def _ask(scene: Scene, flow: str, app: BenchApp, before: dict[str, Any]) -> Call
             try:
                 home.api("POST", "/api/v1/deploys", {"folder": str(app.folder)})
             finally:
-                until(lambda: not home.alive(), "the fault", 20)
+                armed = home.process
+                until(lambda: armed is None or armed.poll() is not None, "the fault", 60)
                 app.web["command"] = command
                 app.write()
 
@@ -224,9 +227,9 @@ def _one_live_and_no_orphan(home: Home, app: BenchApp, flow: str, before: dict[s
         rows = [r for r in home.rows("SELECT * FROM instances WHERE project = ?", app.name) if r["role"] != "retiring"]
         return [r["number"] for r in rows if r["role"] == "live"] == [after["live"]] and all(r["role"] in ("live", "warm") for r in rows)
 
-    until(orderly, "one live instance and no stray", 10, tell=lambda: str([tuple(r) for r in home.rows("SELECT * FROM instances")]))
+    until(orderly, "one live instance and no stray", 30, tell=lambda: str([tuple(r) for r in home.rows("SELECT * FROM instances")]))
     home.serves(app.host, "/version", home.get(app.host, "/version").body)
-    until(lambda: not _orphans(home), "orphans to go", 10, tell=lambda: str(_orphans(home)))
+    until(lambda: not _orphans(home), "orphans to go", 30, tell=lambda: str(_orphans(home)))
 
 
 def _orphans(home: Home) -> list[str]:

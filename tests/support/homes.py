@@ -54,7 +54,8 @@ class Home:
     def serve(self, *, fault: str = "", wait: bool = True, limits: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
         """Start the control plane; with `fault` it kills itself at that point. Returns once it answers."""
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "serve.json").unlink(missing_ok=True)
+        if not Path(f"/proc/{self.pid() or 'none'}").exists():
+            (self.path / "serve.json").unlink(missing_ok=True)  # of one that is gone; of one that runs it is needed
         env = {**self.env, **({"HOMEPORT_FAULT": fault} if fault else {})}
         with (self.path / "serve.log").open("ab") as log:
             argv = [sys.executable, "-m", "homeport", "serve"]
@@ -72,7 +73,7 @@ class Home:
     def alive(self) -> bool:
         """Whether the control plane answers."""
         try:
-            return self.api("GET", "/api/health", timeout=2)[0] == 200
+            return self.api("GET", "/api/health", timeout=10)[0] == 200
         except (OSError, ValueError, http.client.HTTPException):
             return False
 
@@ -82,6 +83,10 @@ class Home:
             return int(json.loads((self.path / "serve.json").read_bytes())["pid"])
         except (OSError, ValueError):
             return 0
+
+    def _serves(self) -> bool:
+        """Whether the control plane's process is there, whether it answers or not."""
+        return any("homeport serve" in command for command in self.processes().values())
 
     def kill(self) -> None:
         """`kill -9` the control plane and wait until it is gone."""
@@ -232,11 +237,13 @@ class Home:
         """`down`, then whatever it takes; what `down` left behind."""
         left: list[str] = []
         if self.path.is_dir():
-            if not self.alive() and self.processes():
+            with contextlib.suppress(AssertionError):
+                until(lambda: self.alive() or not self._serves(), "a busy control plane to answer")
+            if not self._serves() and self.processes():
                 with contextlib.suppress(AssertionError):
                     self.serve()
-            if self.alive():
-                self.run("down", timeout=60)
+            if self._serves():
+                self.run("down", timeout=120)
                 with contextlib.suppress(AssertionError):
                     until(lambda: not self.processes(), "the last process to end", 10)
             left = [f"process {pid}: {command}" for pid, command in self.processes().items()]
