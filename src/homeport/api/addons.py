@@ -8,13 +8,15 @@ from fastapi import FastAPI, Query
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from homeport.api.auth import Deployer, Reader, SecretKeeper
+from homeport.api.auth import Admin, Deployer, Reader, SecretKeeper
 from homeport.deploys.addon_care import AddOnCare
+from homeport.deploys.addon_undo import AddOnUndo
 from homeport.deploys.control import ControlPlane
 from homeport.model.base import Frozen
-from homeport.model.views import AddOnView, ConnectionView, RotationView
+from homeport.model.views import AddOnView, ConnectionView, KeptView, RotationView, UndoneView
 
 PREFIX = "/api/v1/projects/{project}/environments/{environment}/addons"
+KEPT = "/api/v1/projects/{project}/environments/{environment}/kept"
 
 
 class RotateBody(Frozen):
@@ -31,6 +33,13 @@ class UpgradeBody(Frozen):
     """Major version; empty is the newest that there is."""
 
 
+class UndoBody(Frozen):
+    """Which of its former data an add-on gets back."""
+
+    tombstone: str = Field(default="", max_length=200)
+    """Where it is kept; empty is the newest."""
+
+
 class ConnectBody(Frozen):
     """Which add-on to connect to."""
 
@@ -43,7 +52,7 @@ class ConnectBody(Frozen):
 
 
 def add_routes(app: FastAPI, control: ControlPlane) -> None:
-    care = AddOnCare(control)
+    care, taking = AddOnCare(control), AddOnUndo(control)
 
     @app.get(PREFIX, tags=["addons"])
     def addons(project: str, environment: str, _key: Reader) -> list[AddOnView]:
@@ -80,3 +89,13 @@ def add_routes(app: FastAPI, control: ControlPlane) -> None:
     def upgrade(project: str, environment: str, name: str, body: UpgradeBody, key: Deployer) -> AddOnView:
         """Move an add-on to another version. When that fails the old one runs again with all its data."""
         return care.upgrade(project, environment, name, body.version, by=key.caller)
+
+    @app.get(KEPT, tags=["addons"])
+    def kept(project: str, environment: str, _key: Reader) -> list[KeptView]:
+        """Data of add-ons that a removal or a restore has put aside, the newest first; the environment may be gone."""
+        return taking.kept(project, environment)
+
+    @app.post(PREFIX + "/{name}/undo", tags=["addons"])
+    def undo(project: str, environment: str, name: str, body: UndoBody, key: Admin) -> UndoneView:
+        """Give an add-on data back that was put aside. What it has now is put aside instead."""
+        return taking.undo(project, environment, name, body.tombstone, by=key.caller)

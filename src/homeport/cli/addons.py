@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from homeport.cli import show
 from homeport.cli.client import Client, segment
-from homeport.cli.errors import CliError, usage
+from homeport.cli.errors import CliError, Interrupted, usage
 from homeport.cli.follow import Follower
 from homeport.cli.options import Environment, Json, Project
 from homeport.cli.where import find_project, path_of
@@ -28,6 +29,8 @@ def register(app: typer.Typer) -> None:
     addons.command("rotate", help="Change its passwords and hand them out with a deploy; old ones end when unused.")(rotate)
     addons.command("restart", help="Stop its server and start it again.")(restart)
     addons.command("upgrade", help="Move it to another major version.")(upgrade)
+    addons.command("kept", help="Data that a removal or a restore has put aside.")(kept)
+    addons.command("undo", help="Give it such data back; what it has now is put aside instead.")(undo)
     app.add_typer(addons, name="addons")
     app.command("psql", help="Open a PostgreSQL add-on, or run SQL in it with -c.")(psql)
     app.command("mysql", help="Open a MariaDB add-on, or run SQL in it with -c.")(mysql)
@@ -175,6 +178,38 @@ def upgrade(
     return show.line(f"{found['name']} runs as {found['engine']}.")
 
 
+def kept(project: Project = None, environment: Environment = "production", json: Json = False) -> None:
+    client = Client(start=True)
+    name, environment = find_project(client, project, environment)
+    found = client.get(f"{path_of(name, environment)}/kept")
+    if json:
+        return show.as_json(found)
+    if not found:
+        return show.line(f"Nothing of {name}/{environment} is kept.")
+    rows = [
+        (row["addon"], row["kind"], show.ago(row["since"]), f"{row['until'][:16].replace('T', ' ')} UTC", row["tombstone"]) for row in found
+    ]
+    return show.table(("ADD-ON", "KIND", "SINCE", "UNTIL", "TOMBSTONE"), rows)
+
+
+def undo(
+    name: Name,
+    tombstone: Annotated[str, typer.Option("--from", help="Tombstone, as `addons kept` lists it; default the newest.")] = "",
+    project: Project = None,
+    environment: Environment = "production",
+    json: Json = False,
+) -> None:
+    client, path = _at(project, environment, only_here=True)
+    _working(f"Bringing the data of {name} back …", json=json)
+    found = client.call("POST", f"{path}/{segment(name)}/undo", {"tombstone": tombstone}, timeout=300)
+    if json:
+        return show.as_json(found)
+    show.line(f"{found['addon']} has its data of {found['tombstone']} again.")
+    if found["former"]:
+        show.line(f"What it had until now is kept 7 days as {found['former']}.")
+    return None
+
+
 # --- clients ------------------------------------------------------------------------------------------------------
 
 
@@ -255,7 +290,8 @@ def port_forward(
             show.line(url or f"127.0.0.1:{relay.port}")
             show.note(f"{name} is on 127.0.0.1:{relay.port}. Interrupt (Ctrl-C) to end.")
         sys.stdout.flush()
-        relay.serve()
+        with contextlib.suppress(Interrupted):  # the way to end it
+            relay.serve()
 
 
 # --- what they share ----------------------------------------------------------------------------------------------

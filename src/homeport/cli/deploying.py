@@ -226,4 +226,4 @@ def destroy(
     if json:
         show.as_json(found)
     else:
-        show.line(f"Removed {', '.join(found['removed'])}. Its data is kept 7 days.")
+        show.line(f"Removed {', '.join(found['removed'])}. Its data is kept 7 days: see `homeport addons kept --project {project}`.")

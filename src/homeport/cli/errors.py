@@ -59,3 +59,7 @@ class CliError(Exception):
 
 def usage(why: str, fix: str) -> CliError:
     return CliError({"code": "usage", "what": "Nothing was done.", "why": why, "fix": fix})
+
+
+class Interrupted(BaseException):
+    """Ctrl-C. The command parser would answer KeyboardInterrupt itself, and not say what goes on."""

@@ -11,7 +11,7 @@ import typer
 from homeport import __version__
 from homeport.cli import addons, backups, blueprints, deploying, environment, operating, reading, vault
 from homeport.cli.client import away
-from homeport.cli.errors import CliError
+from homeport.cli.errors import CliError, Interrupted
 
 app = typer.Typer(
     name="homeport",
@@ -47,10 +47,6 @@ def narrow(whole: typer.Typer, arguments: list[str]) -> None:
     groups = [info for info in whole.registered_groups if info.name == asked]
     if commands or groups:
         whole.registered_commands, whole.registered_groups = commands, groups
-
-
-class Interrupted(BaseException):
-    """Ctrl-C. The command parser would answer KeyboardInterrupt itself, and not say what goes on."""
 
 
 def _interrupt(_number: int, _frame: object) -> None:

@@ -265,10 +265,10 @@ class AddOnBook:
                 driver.stop(AddOnId(project=project, environment=environment, name=str(row.value["addon"])))
         self._provisioned.clear()
 
-    def destroy(self, release: Release) -> None:
-        """Stop the add-ons of a release's environment and tombstone their data."""
-        for row in self.store.ledger.list("addon", f"{release.project}/{release.environment}"):
-            id = AddOnId(project=release.project, environment=release.environment, name=str(row.value["addon"]))
+    def destroy(self, project: str, environment: str) -> None:
+        """Stop the add-ons of an environment and tombstone their data."""
+        for row in self.store.ledger.list("addon", f"{project}/{environment}"):
+            id = AddOnId(project=project, environment=environment, name=str(row.value["addon"]))
             grave = self.drivers[str(row.value["engine"])].destroy(id)
             self._provisioned.pop(id.slug, None)
             self.store.ledger.claim("tombstone", grave.name, id.slug, folder=str(grave))

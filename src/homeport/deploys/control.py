@@ -13,7 +13,7 @@ from typing import Any
 from homeport.blueprints.discover import read_project
 from homeport.blueprints.extensions import with_made_extensions
 from homeport.blueprints.source import FolderTree
-from homeport.deploys import own_ports
+from homeport.deploys import own_ports, tombstones
 from homeport.deploys.config import preview
 from homeport.deploys.cron import Cron
 from homeport.deploys.envfiles import fold_env_files
@@ -108,6 +108,8 @@ class ControlPlane:
         for operation in self.platform.store.operations.all():
             if operation.kind == "destroy":  # it is gone through again; what is gone already is success
                 self._destroy_environment(operation.project, operation.environment, str(operation.detail.get("actor", "")))
+            elif operation.kind == "undo":
+                tombstones.finish(self.platform, operation)
             elif operation.kind not in OF_ADDONS:  # those are whole at every step, and what they stopped is started with everything else
                 continue
             self.platform.store.operations.end(operation.id)
@@ -323,12 +325,10 @@ class ControlPlane:
 
     def _destroy_environment(self, project: str, environment: str, actor: str) -> None:
         store = self.platform.store
-        release = self.platform.live_release(project, environment)
         for run in store.crons.list(project, environment, status="running"):
             self.platform.runtime.stop(run.id)
         self.platform.stop_instances(store.instances.list(project, environment))
-        if release is not None:
-            self.platform.addons.destroy(release)
+        self.platform.addons.destroy(project, environment)  # also what a first deploy made that then failed
         self.durable.faults.reach("destroy", "half")
         for volume in store.ledger.list("volume", f"{project}/{environment}"):
             self._tombstone(volume.key)

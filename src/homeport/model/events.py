@@ -7,6 +7,7 @@ KINDS: dict[str, str] = {
     "addon.opened": "Somebody connected to an add-on, or saw its password.",
     "addon.restarted": "An add-on that had ended was started again.",
     "addon.rotated": "Passwords of an add-on were changed; the old ones work until nothing uses them.",
+    "addon.taken-back": "An add-on has data again that a removal or a restore had put aside; what it had is kept 7 days.",
     "addon.unwell": "An external add-on stopped answering.",
     "addon.upgraded": "An add-on was moved to another version.",
     "addon.well": "An external add-on answers again.",

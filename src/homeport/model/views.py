@@ -347,6 +347,28 @@ class ConnectionView(Frozen):
     """The engine's command-line client on the machine of the control plane; empty where there is none."""
 
 
+class KeptView(Frozen):
+    """Data of an add-on that was put aside, by a removal or a restore."""
+
+    tombstone: str
+    """Name of its folder in `tombstones/`."""
+    addon: str
+    kind: str
+    since: datetime
+    until: datetime
+    """When it is removed for good."""
+
+
+class UndoneView(Frozen):
+    """An add-on that has its former data again."""
+
+    addon: str
+    tombstone: str
+    """Where that data was kept."""
+    former: str = ""
+    """Where the data is kept that it had until now; empty when it had none."""
+
+
 class RotationView(Frozen):
     """Passwords that were changed."""
 

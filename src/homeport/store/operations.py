@@ -24,6 +24,7 @@ KIND = "operation"
 TITLES = {
     "restore": "A restore", "fork": "A fork", "forked-from": "A fork", "destroy": "A removal",
     "deploy": "A deploy", "rollback": "A rollback", "rotation": "A rotation", "restart": "A restart", "upgrade": "An upgrade",
+    "undo": "An undo",
 }  # fmt: skip
 
 OF_ADDONS = frozenset({"rotation", "restart", "upgrade"})

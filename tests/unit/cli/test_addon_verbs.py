@@ -17,9 +17,11 @@ from doors import Door, go_live, open_door
 from engines import PaperEngine
 from typer.testing import CliRunner, Result
 
-from homeport.cli.errors import CliError
+from homeport.cli.errors import CliError, Interrupted
 from homeport.cli.forward import Relay
 from homeport.cli.main import app
+from homeport.deploys.addon_undo import AddOnUndo
+from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.addons.valkey import ValkeyDriver
 from homeport.drivers.reach import forget, reachable
 from homeport.drivers.toolchains.toolchains import Toolchains
@@ -83,7 +85,7 @@ def test_the_list_names_each_add_on() -> None:
 
 WORDS = (
     ("psql", "-c", "select 1"), ("mysql", "-c", "select 1"), ("valkey-cli", "FLUSHALL"), ("port-forward", "db"),
-    ("addons", "rotate", "db"), ("addons", "restart", "db"), ("addons", "upgrade", "db"),
+    ("addons", "rotate", "db"), ("addons", "restart", "db"), ("addons", "upgrade", "db"), ("addons", "undo", "db"),
     ("restore", "--to", "10m"),
 )  # fmt: skip
 
@@ -200,3 +202,74 @@ def test_a_taken_port_is_said() -> None:
     """The error names the port."""
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken, pytest.raises(CliError, match="Nothing is forwarded"):
         Relay(("127.0.0.1", 1), taken.getsockname()[1])
+
+
+# --- what was put aside -------------------------------------------------------------------------------------------
+
+
+def other(door: Door) -> None:
+    """A project beside the others, with a Valkey that runs."""
+    release = go_live(door.platform, {**SPEC, "addons": {"cache": {"kind": "redis"}}}, project="other", origin="/nonexistent/other")
+    door.platform.addons.provision(release)
+
+
+def test_a_removal_is_taken_back(door: Door) -> None:
+    """Data of a removed project comes back before its next deploy or after it; what was there meanwhile is kept, and comes back as well."""
+    other(door)
+    typed("valkey-cli", "-p", "other", "SET", "is", "first")
+    door.control.destroy("other", actor="ada")
+    (grave,) = json.loads(typed("addons", "kept", "-p", "other", "--json").stdout)
+    assert (grave["addon"], grave["kind"]) == ("cache", "redis") and grave["tombstone"].startswith("other-production-cache.")
+    assert grave["tombstone"] in typed("addons", "kept", "-p", "other").stdout
+    assert refused("addons", "undo", "nothing", "-p", "other").body["why"].endswith("(of these there is: cache).")
+    assert "again." in typed("addons", "undo", "cache", "-p", "other").stdout
+    assert typed("addons", "kept", "-p", "other").stdout == "Nothing of other/production is kept.\n"
+    other(door)
+    assert typed("valkey-cli", "-p", "other", "GET", "is").stdout == "first\n"
+
+    door.control.destroy("other", actor="ada")
+    other(door)
+    typed("valkey-cli", "-p", "other", "SET", "is", "second")
+    back = json.loads(typed("addons", "undo", "cache", "-p", "other", "--json").stdout)
+    assert typed("valkey-cli", "-p", "other", "GET", "is").stdout == "first\n"
+    typed("addons", "undo", "cache", "-p", "other", "--from", back["former"])
+    assert typed("valkey-cli", "-p", "other", "GET", "is").stdout == "second\n"
+    assert "addon.taken-back" in [event.kind for event in door.platform.store.events.list("other", "production", limit=5)]
+    door.control.destroy("other", actor="ada")
+
+
+@pytest.mark.parametrize("at", ["claimed", "buried", "moved"])
+def test_an_undo_that_a_crash_cut_short_is_gone_through(door: Door, at: str) -> None:
+    """Wherever it stopped, the next start of the control plane ends with the former data in place and the other kept."""
+    id = AddOnId(project="other", environment="production", name="cache")
+    other(door)
+    typed("valkey-cli", "-p", "other", "SET", "is", "former")
+    door.control.destroy("other", actor="ada")
+    other(door)
+    grave = next(view for view in AddOnUndo(door.control).kept("other", "production"))
+    detail = {"addon": "cache", "engine": "redis", "tombstone": grave.tombstone}
+    door.platform.store.operations.begin([("undo", "other", "production")], **detail)
+    driver = door.platform.addons.drivers["redis"]
+    if at != "claimed":
+        driver.destroy(id)
+    if at == "moved":
+        driver.undo_destroy(id, door.platform.home / "tombstones" / grave.tombstone)
+    door.control.let_go()
+    door.platform.addons.forget(id)
+    assert door.platform.store.operations.all() == []
+    assert typed("valkey-cli", "-p", "other", "GET", "is").stdout == "former\n"
+    kept = {view.tombstone for view in AddOnUndo(door.control).kept("other", "production")}
+    known = {row.key for row in door.platform.store.ledger.list("tombstone")}
+    assert grave.tombstone not in kept and kept and kept <= known
+    door.control.destroy("other", actor="ada")
+
+
+def test_forwarding_ends_with_an_interrupt(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is the way to end it, so nothing is said to go on."""
+    del door
+
+    def interrupted(_self: Relay) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(Relay, "serve", interrupted)
+    assert typed("port-forward", "db").exit_code == 0
