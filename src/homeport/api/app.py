@@ -39,6 +39,7 @@ from homeport.deploys.audit import Caller
 from homeport.deploys.control import ControlPlane
 from homeport.deploys.logs import follow_logs
 from homeport.deploys.oneoff import run_command
+from homeport.deploys.provided import not_carried
 from homeport.deploys.views import Views, deploy_view
 from homeport.drivers.files import write_atomic
 from homeport.model.errors import HomeportError, disk_full
@@ -263,7 +264,9 @@ def _environment(app: FastAPI, control: ControlPlane) -> None:
     @app.get(PREFIX + "/blueprints/{dialect}", tags=["reading"])
     def blueprint(project: str, environment: str, dialect: str, _key: Reader) -> Written:
         """The live release written in a dialect, with a list of what that cannot say. Values of the vault are not in it."""
-        return convert(views.live(project, environment).spec, dialect)
+        release = views.live(project, environment)
+        written = convert(release.spec, dialect)
+        return written.model_copy(update={"losses": (*written.losses, *not_carried(release.spec, release.dialects, dialect))})
 
     @app.get(PREFIX + "/crons", tags=["cron"])
     def crons(project: str, environment: str, _key: Reader) -> list[CronView]:

@@ -120,13 +120,22 @@ def check(
 
 def convert(to: Dialect, path: Folder = Path(), output: Target = None, json: Json = False) -> None:
     from homeport.blueprints.convert import convert as write
+    from homeport.blueprints.discover import read_project
     from homeport.blueprints.explain import read_alone
     from homeport.blueprints.source import FolderTree
+    from homeport.deploys.provided import not_carried
 
     if not path.exists():
         raise usage(f"{path} does not exist.", "Name the project's folder, or one of its deployment files.")
     with _told():
-        written = write(read_alone(path).spec if path.is_file() else FolderTree(path.resolve()), to)
+        if path.is_file():
+            reading = read_alone(path)
+            spec, dialects = reading.spec, dict.fromkeys(reading.spec.services, reading.dialect)
+        else:
+            found = read_project(FolderTree(path.resolve()))
+            spec, dialects = found.document, found.dialects
+        written = write(spec, to)
+        written = written.model_copy(update={"losses": (*written.losses, *not_carried(spec, dialects, to))})
     _deliver(written, output, json=json)
 
 
@@ -189,6 +198,7 @@ def init(path: Folder = Path(), yes: Yes = False, json: Json = False) -> None:
     from homeport.blueprints.discover import read_project
     from homeport.blueprints.source import FolderTree
     from homeport.blueprints.starter import starter
+    from homeport.deploys.provided import not_carried
 
     if not path.is_dir():
         raise usage(f"{path} is not a folder.", "Name the project's folder.")
@@ -200,12 +210,14 @@ def init(path: Folder = Path(), yes: Yes = False, json: Json = False) -> None:
         origin = ", ".join(one.file for one in reading.readings if one.dialect != "detect") or "the source itself"
         text = starter(without_assumed(reading.document), origin)
     _write(file, text)
+    losses = not_carried(reading.document, reading.dialects, "homeport")
     if json:
-        show.as_json(
-            {"file": str(file), "from": origin, "services": list(reading.document.services), "addons": list(reading.document.addons)}
-        )
-    else:
-        show.line(f"Wrote {file} from {origin}. It comes before other files from now on; see `homeport plan`.")
+        named = {"services": list(reading.document.services), "addons": list(reading.document.addons)}
+        return show.as_json({"file": str(file), "from": origin, **named, "losses": [loss.model_dump() for loss in losses]})
+    show.line(f"Wrote {file} from {origin}. It comes before other files from now on; see `homeport plan`.")
+    for loss in losses:
+        show.note(f"  {loss.path}: {loss.reason}")
+    return None
 
 
 def schema() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import chain
 
 from homeport.deploys.routes import host_of
 from homeport.deploys.vendor import Facts, of_the_revision, platform_name, provided
+from homeport.model.reading import Loss
 from homeport.model.release import Release, Revision
 from homeport.model.service import StaticService, WebService
 from homeport.model.spec import Spec
@@ -68,4 +70,21 @@ def told_names(spec: Spec, environment: str, dialects: dict[str, str], port: int
     return found
 
 
-__all__ = ["address_of", "build_variables", "facts_of_build", "facts_of_run", "platform_name", "provided", "told_names"]
+def not_carried(spec: Spec, dialects: dict[str, str], to: str) -> list[Loss]:
+    """What services lose that are written in another dialect: the variables that their platform gives by itself.
+
+    They stay with the platform's file on purpose: a project that was written anew says itself what its programs get.
+    """
+    lost: dict[str, dict[str, tuple[str, ...]]] = {}
+    for service, names in told_names(spec, PRODUCTION, {name: dialect for name, dialect in dialects.items() if dialect != to}, 80).items():
+        lost.setdefault(platform_name(dialects[service]), {})[service] = names
+    return [
+        Loss(
+            path=f"services.{next(iter(services)) if len(services) == 1 else '*'}.env",
+            reason=f"{platform} gives {', '.join(sorted({*chain(*services.values())}))} by itself; set those that the programs read",
+        )
+        for platform, services in lost.items()
+    ]
+
+
+__all__ = ["address_of", "build_variables", "facts_of_build", "facts_of_run", "not_carried", "platform_name", "provided", "told_names"]

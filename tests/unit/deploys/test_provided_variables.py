@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from doors import fake_platform, go_live
 
-from homeport.deploys.provided import address_of, build_variables, told_names
+from homeport.deploys.provided import address_of, build_variables, not_carried, told_names
 from homeport.deploys.vendor import Facts, of_the_revision, provided, repository_of, storage
 from homeport.deploys.views import Views
 from homeport.model.env import PlainValue
@@ -184,3 +184,15 @@ def test_they_are_listed_with_where_they_come_from(tmp_path: Path) -> None:
         assert listed["site", "CONTEXT"].origin == "platform" and ("web", "RENDER") not in listed
     finally:
         platform.store.close()
+
+
+def test_a_conversion_names_what_the_platform_gave() -> None:
+    """Written in another dialect, services lose what their platform gives by itself: said once for each platform, not for services of
+    none, and not when the file stays one of that platform."""
+    spec = Spec(name="shop", services={name: WorkerService() for name in ("a", "b", "c")} | {"web": WebService()})
+    dialects = {"a": "fly", "b": "fly", "c": "compose", "web": "render"}
+    found = {loss.path: loss.reason for loss in not_carried(spec, dialects, "homeport")}
+    assert set(found) == {"services.*.env", "services.web.env"}
+    assert found["services.*.env"].startswith("Fly gives FLY_") and "RENDER_EXTERNAL_URL" in found["services.web.env"]
+    assert [loss.path for loss in not_carried(spec, dialects, "render")] == ["services.*.env"]
+    assert not_carried(spec, dict.fromkeys(spec.services, "compose"), "homeport") == []
