@@ -20,7 +20,7 @@ from homeport.backups.keeper import Due, Keeper
 from homeport.backups.kinds import COPIERS, copier_of
 from homeport.backups.manifest import Moment, Proof
 from homeport.backups.restoring import Restored, choose_among
-from homeport.backups.room import Policy
+from homeport.backups.room import LOCAL, Policy
 from homeport.deploys.control import ControlPlane
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.storage.base import Target
@@ -199,7 +199,9 @@ def _settings(app: FastAPI, control: ControlPlane, keeper: Keeper) -> None:
     def remove_target(name: str, key: Admin) -> list[TargetView]:
         """Stop using a target; what lies on it stays."""
         if not known.remove(name):
-            raise BackupMissing(f"There is no target {name!r}.", "`homeport backup targets` lists them.")
+            own = ", or it is the folder of the home that is used until one is added" if name == LOCAL else ""
+            why = f"There is no target {name!r}{own}."
+            raise BackupMissing(why, "`homeport backup targets` lists them.", what="No target was removed.")
         keeper.room.wiring.tell("backup.target", f"Backups go to {name} no longer.", actor=key.name)
         return targets(key)
 

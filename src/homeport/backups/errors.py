@@ -22,9 +22,11 @@ class TimeUnreachable(HomeportError):
 
     code = "time-unreachable"
 
-    def __init__(self, *, why: str, earliest: datetime | None = None, latest: datetime | None = None) -> None:
+    def __init__(self, *, why: str, earliest: datetime | None = None, latest: datetime | None = None, fix: str = "") -> None:
         self.earliest, self.latest = earliest, latest
-        if latest is not None:
+        if fix:
+            pass
+        elif latest is not None:
             fix = f"The latest possible time is {stamp(latest)}; `--to latest` takes all there is."
         elif earliest is not None:
             fix = f"The earliest possible time is {stamp(earliest)}."

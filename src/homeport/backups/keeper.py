@@ -10,11 +10,13 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 
 from homeport.backups import drills, forgetting, mirror, settling, standing, taking, wal
 from homeport.backups.errors import BackupMissing
+from homeport.backups.forgetting import Subject
 from homeport.backups.guard import DiskReport, Watch, report
 from homeport.backups.kinds import COPIERS, copier_of
 from homeport.backups.manifest import DISKS, PLATFORM, Manifest, Moment, Proof
@@ -63,6 +65,10 @@ class Due(Frozen):
     """Seconds of changes that may be lost with the machine; None where only whole copies come back."""
     behind: float | None = None
     """Of a streamed log, seconds of changes that are not on every target now; None while it is not known."""
+    unproven: float | None = None
+    """Seconds since a backup of it was last proven, or since there is something to prove: what `backup.stale` watches."""
+    stale: bool = False
+    """Whether that is longer than twice the time between drills."""
 
     @property
     def key(self) -> str:
@@ -178,14 +184,12 @@ class Keeper:
 
     def _tell_stale(self) -> None:
         """Say once of each thing that its last proof is too old, or that there is none."""
-        limit = datetime.now(UTC) - 2 * self.room.policy.prove_every
         for due in self.schedule():
-            old = due.last is not None and due.last < limit and (due.proven is None or due.proven < limit)
-            if old and due.key not in self._stale:
+            if due.stale and due.key not in self._stale:
                 since = f"since {due.proven:%Y-%m-%d %H:%M} UTC" if due.proven else "ever"
                 text = f"No backup of {due.key.strip('/')} was proven {since}."
                 self.room.wiring.tell("backup.stale", text, due.project, due.environment)
-            (self._stale.add if old else self._stale.discard)(due.key)
+            (self._stale.add if due.stale else self._stale.discard)(due.key)
 
     def _guarded(self, due: Due, work: Callable[[], object]) -> None:
         try:
@@ -228,10 +232,22 @@ class Keeper:
             found.append(
                 Due(
                     kind=kind, project=project, environment=environment, name=name, last=last, proven=proven, next=after, problem=why,
+                    **self._age(subject, rows, proven, now),
                     **self._loss(kind, AddOnId(project=project, environment=environment, name=name)),
                 )
             )  # fmt: skip
         return found
+
+    def _age(self, subject: Subject, rows: list[BackupRow], proven: datetime | None, now: datetime) -> dict[str, Any]:
+        """How long nothing of it was proven; of what never was, since it came: its copies are taken anew and forgotten meanwhile."""
+        since = proven
+        if since is None:
+            where, kind = f"{subject.project}/{subject.environment}", "volume" if subject.kind == DISKS else "addon"
+            ledger = self.room.store.ledger.list(kind, where) if subject.kind != PLATFORM else []
+            came = [row.created_at for row in ledger if kind == "volume" or row.value.get("addon") == subject.name]
+            since = min([*came, *(row.taken_at for row in rows[-1:])], default=now)
+        age = (now - since).total_seconds()
+        return {"unproven": round(age, 1), "stale": age > 2 * self.room.policy.prove_every.total_seconds()}
 
     def _loss(self, kind: str, id: AddOnId) -> dict[str, float | None]:
         if kind == PLATFORM:
@@ -258,7 +274,9 @@ class Keeper:
         """
         wanted = [due for due in self.schedule() if _means(due, project, environment, name)]
         if not wanted:
-            why = f"There is nothing called {name!r} to back up." if name else "There is nothing to back up yet."
+            named, where = f" called {name!r}" if name else "", f" in {environment or 'any environment'} of {project}" if project else ""
+            there = ", ".join(sorted({f"{due.project}/{due.environment}" for due in self.schedule() if due.project}))
+            why = f"There is nothing{named} to back up{where} (there is: {there or 'nothing yet'})."
             raise BackupMissing(why, "See what is backed up with `homeport backup schedule`.", what="No backup was taken.")
         found = []
         for due in wanted:
@@ -292,6 +310,7 @@ class Keeper:
     def restore(self, id: AddOnId, moment: Moment, progress: Progress, *, actor: str) -> Restored:
         """Bring an add-on back in place. Raises what `restore_in_place` raises."""
         done = restore_in_place(self.room, id, moment, progress)
+        self._hurry.set()  # its new history begins with a copy of its own
         text = f"{id.name} was brought back to {moment.text} in {done.seconds:.1f} s; the former data is kept 7 days."
         self.room.wiring.tell("backup.restored", text, id.project, id.environment, actor=actor, subject=id.name, backup=done.backup)
         return done
@@ -309,14 +328,21 @@ class Keeper:
 
     def try_target(self, target: Target) -> None:
         """See that a target takes, gives and forgets an object. Raises StorageFailed."""
-        storage = self.room.open_storage(target)
-        with self.room.workspace() as folder:
-            (folder / "out").write_bytes(b"homeport was here\n")
-            storage.put("probe", folder / "out")
-            storage.fetch("probe", folder / "in")
-            storage.remove("probe")
-            if (folder / "in").read_bytes() != b"homeport was here\n":
-                raise StorageFailed(target=target.name, why="it did not give back what it was given.")
+        what = f"The target {target.name} was not added; backups go where they went."
+        fix = "See that it is there, has room and lets Homeport in, and add it again."
+        try:
+            storage = self.room.open_storage(target)
+            with self.room.workspace() as folder:
+                (folder / "out").write_bytes(b"homeport was here\n")
+                storage.put("probe", folder / "out")
+                storage.fetch("probe", folder / "in")
+                storage.remove("probe")
+                same = (folder / "in").read_bytes() == b"homeport was here\n"
+        except StorageFailed as error:
+            why = error.why.removeprefix(f"The target {target.name}: ")
+            raise StorageFailed(target=target.name, why=why, what=what, fix=fix) from error
+        if not same:
+            raise StorageFailed(target=target.name, why="it did not give back what it was given.", what=what, fix=fix)
 
     def added(self, target: Target) -> None:
         """A target is used from now on: what lies on it is known, and everything is copied there at the next look, which is now.

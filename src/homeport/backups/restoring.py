@@ -64,7 +64,26 @@ def choose(room: Room, id: AddOnId, moment: Moment) -> Manifest:
         if found.addon != id:
             raise BackupMissing(f"The backup {found.id} is of {found.addon.slug}, not of {id.slug}.")
         return found
-    return choose_among(room.manifests(id.project, id.environment, id.name), moment.at, f"The add-on {id.name} of {id.environment}")
+    manifests = room.manifests(id.project, id.environment, id.name)
+    _only_of_this_history(room, id, manifests, moment)
+    return choose_among(manifests, moment.at, f"The add-on {id.name} of {id.environment}")
+
+
+def _only_of_this_history(room: Room, id: AddOnId, manifests: list[Manifest], moment: Moment) -> None:
+    """What was brought back has another history since, whose first copy follows in a moment: until then no copy leads there.
+
+    Raises TimeUnreachable.
+    """
+    if not manifests or not copier_of(manifests[0].kind).any_moment or copier_of(manifests[0].kind).continues(room, manifests[0]):
+        return
+    began = max((row.created_at for row in room.store.ledger.list("tombstone", id.slug)), default=None)
+    if began is None or (moment.at is not None and not began < moment.at <= datetime.now(UTC)):
+        return
+    raise TimeUnreachable(
+        why=f"{id.name} has another history since it was exchanged at {stamp(began)}, and no copy of that has been taken yet.",
+        fix=f"Ask again in a minute: that copy is taken by itself (`homeport backup now {id.name}` waits for it). Any time up to "
+        f"{stamp(began)} is of the history before.",
+    )
 
 
 def choose_among(manifests: list[Manifest], at: datetime | None, subject: str) -> Manifest:

@@ -11,7 +11,7 @@ import typer
 
 from homeport.cli import show
 from homeport.cli.client import Client, segment
-from homeport.cli.errors import CliError, usage
+from homeport.cli.errors import CliError, Interrupted, usage
 from homeport.cli.follow import Follower
 from homeport.cli.options import Environment, Json, Project
 from homeport.cli.times import given
@@ -117,7 +117,7 @@ def schedule(
     found = client.get("/api/v1/backup-schedule")
     if json:
         return show.as_json({"policy": policy, "schedule": found})
-    rows = [(_subject(r), show.ago(r["last"]), show.ago(r["proven"]), _when(r["next"]), _loss(r), _ends(r) or r["problem"]) for r in found]
+    rows = [(_subject(r), show.ago(r["last"]), show.ago(r["proven"]), _when(r["next"]), _loss(r), _remark(r)) for r in found]
     return show.table(("WHAT", "LAST", "PROVEN", "NEXT", "MAY LOSE", ""), rows)
 
 
@@ -144,6 +144,10 @@ def _outlook(found: dict[str, Any]) -> str:
     days = (datetime.fromisoformat(found["full_at"]) - datetime.now(UTC)).total_seconds() / 86_400
     left = f"{days:.0f} days" if days >= 2 else f"{max(days, 0) * 24:.0f} hours"
     return f"Full in {left} at the present rate ({_size(found['rate'])} a day)."
+
+
+def _remark(row: dict[str, Any]) -> str:
+    return _ends(row) or row["problem"] or ("not proven for too long" if row["stale"] else "")
 
 
 def _loss(row: dict[str, Any]) -> str:
@@ -211,6 +215,9 @@ def restore(
             to = str(_backup(client, backup)["taken_at"])
         return fork(environment, at=to, name=beside, project=name, json=json)
     body = {"addon": addon, "backup": backup, **given("to", to)}
+    if not json:
+        what = f"{addon or 'the data'} of {name}/{environment}"
+        show.note(f"Bringing {what} back to {_meant(body, backup)}; what runs is not touched until the copy is proven.")
     found = client.call("POST", f"{path_of(name, environment)}/restore", body, timeout=LONG)
     if json:
         return show.as_json(found)
@@ -221,6 +228,13 @@ def restore(
         if row["tombstone"]:
             show.note(f"The former data is kept 7 days as {row['tombstone']}.")
     return None
+
+
+def _meant(body: dict[str, Any], backup: str) -> str:
+    """The moment as it was understood: `2026-11-20 14:05:00 UTC (15 h ago)`."""
+    if at := body.get("to"):
+        return f"{datetime.fromisoformat(at).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({show.ago(at)})"
+    return f"the backup {backup}" if backup else "the latest there is"
 
 
 def _backup(client: Client, id: str) -> dict[str, Any]:
@@ -288,6 +302,9 @@ def recover(
         settings = Settings.from_environment(os.environ)
         with only_one(settings.home):  # a control plane that starts meanwhile, or a second recovery, is refused
             found = recover_home(settings, target, key, lambda text: None if json else show.note(text))
+    except Interrupted:
+        show.note("Interrupted. Nothing of it is left on this machine, and the backups are as they were: ask for it again.")
+        raise typer.Exit(130) from None
     except OSError as error:
         raise usage(f"{error.filename}: {error.strerror}.", "Name a file that this account can read.") from error
     except HomeportError as error:

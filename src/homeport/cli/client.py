@@ -142,8 +142,14 @@ class Client:
         host, port = self._address()
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
         headers = {"Authorization": f"Bearer {self._key()}", "Content-Type": "application/json"}
-        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-        return connection, connection.getresponse()
+        connection.connect()
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            return connection, connection.getresponse()
+        except (ConnectionError, TimeoutError) as error:
+            if method == "GET":
+                raise
+            raise cut_off() from error
 
     def _key(self) -> str:
         given = os.environ.get("HOMEPORT_API_KEY")
@@ -256,6 +262,18 @@ def away() -> CliError:
             "what": "Nothing was done; applications that run keep running.",
             "why": f"No control plane answers for {home()}.",
             "fix": "Start it with `homeport serve`, or deploy with `homeport up`, which starts it.",
+        }
+    )
+
+
+def cut_off() -> CliError:
+    """The control plane went away after it was asked for something that changes things: nobody here knows how far it came."""
+    return CliError(
+        {
+            "code": "control-plane-away",
+            "what": "It is not known how far this came; applications that run keep running.",
+            "why": f"The control plane of {home()} was asked, and went away or gave no answer in time.",
+            "fix": "What it had begun is finished or taken back when it starts again: run `homeport serve`, then see `homeport events`.",
         }
     )
 

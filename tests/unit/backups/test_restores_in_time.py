@@ -12,7 +12,7 @@ from rooms import House, house_in, sql
 from homeport.backups import wal
 from homeport.backups.drills import drill
 from homeport.backups.errors import ForkRefused, TimeUnreachable
-from homeport.backups.keeper import Keeper
+from homeport.backups.keeper import Due, Keeper
 from homeport.backups.manifest import Moment
 from homeport.backups.masking import mask
 from homeport.backups.restoring import restore_in_place
@@ -139,6 +139,37 @@ def test_what_the_policy_does_not_keep_goes_with_its_wal(house: House) -> None:
     due = next(due for due in keeper.schedule() if due.name == "short")
     assert due.next is not None
     assert due.next <= datetime.now(UTC), "a restored database needs a copy that its new log continues"
+    for moment in (Moment(), Moment(at=datetime.now(UTC))):
+        with pytest.raises(TimeUnreachable, match="another history") as early:
+            restore_in_place(house.room, place.id, moment)
+        assert "homeport backup now short" in early.value.fix
+
+
+def test_the_age_of_the_last_proof_is_known_and_told(house: House) -> None:
+    """It counts from the proof, else from when the thing came, also when each day's copy is young; too old is told once."""
+    place = house.add("unproven")
+    keeper = Keeper(house.room)
+    house.store.backups.set_policy(Policy(prove_every=timedelta(seconds=0.05)).model_dump(mode="json"))
+
+    def due() -> Due:
+        return next(due for due in keeper.schedule() if due.name == "unproven")
+
+    manifest = take_addon(house.room, place.id)
+    first = due()
+    assert first.unproven is not None
+    assert first.last is not None
+    assert first.unproven >= (datetime.now(UTC) - first.last).total_seconds() - 1
+    keeper._tell_stale()
+    keeper._tell_stale()
+    said = [text for kind, text in house.wired.events if kind == "backup.stale" and "unproven" in text]
+    assert said == ["No backup of shop/production/unproven was proven ever."]
+    house.store.backups.set_policy({})
+    assert due().stale is False
+    house.store.backups.change(manifest.id, proven_at=datetime.now(UTC) - timedelta(days=3))
+    found = due()
+    assert found.stale
+    assert found.unproven is not None
+    assert 3 * 86_400 <= found.unproven < 3 * 86_400 + 60
 
 
 def test_backups_of_what_was_destroyed_have_an_end(house: House) -> None:
