@@ -63,7 +63,6 @@ class AuditLog:
         """Without a home no head is kept beside the database."""
         self.rows, self._file = rows, home / "audit.head" if home is not None else None
         self._lock = threading.Lock()
-        self._checked = False
 
     def write(self, by: Caller, action: str, subject: str) -> None:
         """Add a row, durably. Raises AuditUnavailable: then the caller must not go on."""
@@ -73,9 +72,7 @@ class AuditLog:
         """Add a row for each `(action, subject)`, all or none, durably. Raises AuditUnavailable."""
         with self._lock:
             try:
-                if not self._checked:
-                    self._notice_loss()
-                    self._checked = True
+                self._notice_loss()
                 self._append(by, *done)
             except Exception as error:
                 log.error("the audit log cannot be written: %s", type(error).__name__)
@@ -143,7 +140,10 @@ class AuditLog:
             write_atomic(self._file, json.dumps({"seq": row.seq, "digest": row.digest}).encode(), mode=0o600)
 
     def _notice_loss(self) -> None:
-        """Before a row is put behind a log that lost its end, the loss itself goes into the log, where it stays."""
+        """Before a row is put behind a log that lost its end, the loss itself goes into the log, where it stays.
+
+        Looked for at every write: the row would take the place of one that was cut off a moment ago, and then nobody could tell.
+        """
         head = self.head()
         if head is None:
             if self._file is not None:
@@ -154,8 +154,8 @@ class AuditLog:
             return
         if head.seq == 0:
             return
-        found = self.rows.list(after=head.seq - 1, limit=1_000_000)
-        if not found or found[0].seq != head.seq or found[0].digest != head.digest:
+        found = self.rows.get(head.seq)
+        if found is None or found.digest != head.digest:
             self._append(ITSELF, ("head-lost", f"{head.seq} {head.digest}"))
 
 

@@ -89,6 +89,12 @@ class AuditRows:
             rows = db.execute(query.order_by(table.c.seq.desc()).limit(limit)).mappings().all()
         return [_row(row) for row in reversed(rows)]
 
+    def get(self, seq: int) -> AuditRow | None:
+        """The row of a number."""
+        with self.database.transaction() as db:
+            row = db.execute(select(table).where(table.c.seq == seq)).mappings().first()
+        return _row(row) if row is not None else None
+
     def all(self) -> Iterator[AuditRow]:
         """Every row, oldest first, a page at a time."""
         after = -1

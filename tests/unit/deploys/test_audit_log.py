@@ -95,6 +95,18 @@ def test_a_loss_stays_in_the_log_for_ever(book: SecretBook, tmp_path: Path) -> N
     assert not restarted.verify().ok and "lost 1 time before" in restarted.verify().why
 
 
+def test_a_row_that_is_cut_off_while_the_log_is_in_use_is_not_replaced(book: SecretBook, tmp_path: Path) -> None:
+    """The next row does not take its number as if nothing had been there: it is behind one about the loss."""
+    for number in range(3):
+        book.audit.write(ME, "set", str(number))
+    tamper(tmp_path, "DELETE FROM audit WHERE seq = 3")
+    book.audit.write(ME, "set", "later")
+    assert [(r.seq, r.action, r.subject) for r in book.store.audit.list()][-2:] == [
+        (3, "head-lost", book.store.audit.list()[-2].subject), (4, "set", "later"),
+    ]  # fmt: skip
+    assert not book.audit.verify().ok and "lost 1 time before" in book.audit.verify().why
+
+
 def test_a_missing_head_is_not_overlooked(book: SecretBook, tmp_path: Path) -> None:
     """Without audit.head the end of the log is not known, and verify says so."""
     book.audit.write(ME, "set", "a")
