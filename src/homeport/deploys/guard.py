@@ -53,7 +53,7 @@ def layers(spec: Spec, service: Service, pins: Mapping[str, PinnedSecret]) -> di
 
 
 def guarded(plan: Plan, live: Release | None, spec: Spec, pins: Pins) -> Plan:
-    """The plan with what the vault adds to it: variables that would vanish or be hidden."""
+    """The plan with what the vault adds to it: variables that would vanish or be hidden, and those that have another value."""
     if live is None:
         return plan
     known = {(d.section, d.name) for d in plan.differences}
@@ -79,7 +79,31 @@ def guarded(plan: Plan, live: Release | None, spec: Spec, pins: Pins) -> Plan:
                 difference, warning = _shadow(full, before[key], after[key])
                 found += [difference] if difference is not None else []
                 warnings += [warning] if warning else []
+        told = known | {(d.section, d.name) for d in found}
+        found += [d for d in _other_versions(name, live.secrets.get(name, {}), mine, before) if (d.section, d.name) not in told]
     return plan.model_copy(update={"differences": (*plan.differences, *found), "warnings": (*plan.warnings, *warnings)})
+
+
+def _other_versions(
+    service: str, before: Mapping[str, PinnedSecret], after: Mapping[str, PinnedSecret], layers: Mapping[str, Layer]
+) -> list[Difference]:
+    """Values of the vault that are other versions than the live release has, and those that are new. By number: no value is looked at."""
+    old, new = _versions(before), _versions(after)
+    found = []
+    for key in sorted(new):
+        if key in old and old[key] != new[key]:
+            found.append(
+                Difference(kind="change", section="env", name=f"{service}.{key}", before=f"v{old[key][1]}", after=f"v{new[key][1]}")
+            )
+        elif key not in old and key not in layers:
+            found.append(Difference(kind="add", section="env", name=f"{service}.{key}", after=f"v{new[key][1]}"))
+    return found
+
+
+def _versions(pins: Mapping[str, PinnedSecret]) -> dict[str, tuple[str, int]]:
+    """By variable, which version of which entry it has."""
+    keys = {entry: entry.rpartition("/")[2] for entry in pins}
+    return {key: (pins[entry].name, pins[entry].version) for entry, key in keys.items() if is_variable(key)}
 
 
 def _shadow(name: str, before: Layer, after: Layer) -> tuple[Difference | None, str]:

@@ -28,6 +28,7 @@ from homeport.drivers.vault.seal import key_of
 from homeport.drivers.vault.stores.base import Reference, SecretStoreUnavailable, StoreConfig
 from homeport.model.env import ExternalValue, GeneratedValue
 from homeport.model.plan import Plan
+from homeport.model.release import PinnedSecret
 from homeport.model.spec import Spec
 
 WHERE = ("shop", "production")
@@ -177,6 +178,27 @@ def test_a_reference_says_that_it_is_one(platform: Platform) -> None:
     with pytest.raises(ProjectNotFound, match="no value"):
         views.reveal(*WHERE, "K", "", by=ME)
     assert not [event for event in platform.store.events.list(limit=50) if event.kind == "env.revealed"]
+
+
+def test_a_plan_names_values_that_are_other_versions(platform: Platform) -> None:
+    """A plan does not say that nothing differs when a value was set or rotated; it names versions, never values, and stops nothing."""
+    book = platform.secrets
+    spec = Spec.model_validate(
+        {"name": "shop", "services": {"web": {"kind": "web", "command": "x", "env": {"K": {"kind": "secret"}, "G": {"kind": "generated"}}}}}
+    )
+
+    def pins() -> dict[str, dict[str, PinnedSecret]]:
+        return pin(spec, spec.services, book, *WHERE).by_service
+
+    book.set(*WHERE, "K", "canary-one", by="me")
+    live = go_live(platform, spec.model_dump(mode="json", exclude={"name"})).model_copy(update={"secrets": pins()})
+    plan = make_plan(spec, "production", live, capabilities=Capabilities())
+    assert guarded(plan, live, spec, pins()).differences == plan.differences
+    book.set_all(*WHERE, {"K": "canary-two", "MORE": "canary-three", "web/G": "canary-four"}, by="me")
+    found = guarded(plan, live, spec, pins())
+    told = [(d.kind, d.name, d.before, d.after) for d in found.differences if d.section == "env"]
+    assert told == [("change", "web.G", "v1", "v2"), ("change", "web.K", "v1", "v2"), ("add", "web.MORE", "", "v1")]
+    assert "canary" not in found.model_dump_json() and not any(d.destructive for d in found.differences)
 
 
 def test_a_version_that_has_no_value_cannot_be_restored(book: SecretBook) -> None:
