@@ -1,14 +1,15 @@
 """PostgreSQL and Valkey add-ons beside bare servers with the same settings: same machine, interleaved. Prints JSON.
 
-    python benchmarks/addons.py [--seconds 4] [--rounds 7] [--home FOLDER]
+    python -m benchmarks addons            python -m benchmarks.addons [--seconds 2] [--rounds 15] [--home FOLDER]
 
 `pgbench` runs its TPC-B script (scale 10, 4 clients) through a service's credentials against the add-on, and as the owner against a copy
 of the same data folder started by hand, with and without WAL archiving. Ratios are medians over interleaved rounds, so what else the
 machine does falls on all alike: `ratio` is the add-on's transactions a second over the bare cluster's with the same settings (1.0: costs
 nothing); `archive_ratio` is a cluster that archives over one that does not, with the lowest and highest of its rounds beside it. `cpu_us`
-is the processor time of all server processes, ended ones and the archive program included, per transaction, and `ship_cpu_us` that of
-packing, sealing and uploading the segments to a folder. `archive_cpu_ratio` is the time without archiving over that with it,
-`shipped_cpu_ratio` over that with archiving and shipping; both depend least on what else the machine does. `pool` compares transactions
+is the processor time of all server processes, ended ones and the archive program included, per transaction, over all rounds together (a
+round finishes a segment of the log, or none), and `ship_cpu_us` that of packing, sealing and uploading the segments to a folder.
+`cpu_ratio` is the bare cluster's of a transaction over the add-on's, `archive_overhead` what archiving adds to it (0.02: 2 %),
+`shipped_overhead` archiving and shipping; all three depend least on what else the machine does. `pool` compares transactions
 that each open a connection of their own (`pgbench -C -S`), and such that keep theirs, through the pool and past it; `server_cpu_us` is the
 database server's processor time for one of the former, without the pool's. Memory is the proportional set size of all processes, two
 seconds after a start; provisioning is from nothing to credentials, with the engine installed.
@@ -97,6 +98,12 @@ def bare(cluster: Cluster, name: str, *, archive: bool) -> Iterator[int]:
         shutil.rmtree(folder)
 
 
+def say(text: str) -> None:
+    """Progress, beside the answer."""
+    sys.stderr.write(f"  {text}\n")
+    sys.stderr.flush()
+
+
 def wait_for(ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -110,25 +117,37 @@ def wait_for(ready: Callable[[], bool]) -> None:
 
 
 def cpu(data: Path) -> float:
-    """Seconds of processor time that a cluster's processes have used so far, once its sessions have ended.
+    """Seconds of processor time that a cluster's processes have used so far, ended ones included.
 
-    A session that ends between two looks is counted neither by itself nor, as ended, by its parent.
+    One that ends between two looks is counted neither by itself nor, as ended, by its parent: then all are looked at again.
     """
     main = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
-    wait_for(lambda: not any(_is_session(child) for child in main.children()))
-    total = sum(main.cpu_times()[:4])
-    for child in main.children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            total += sum(child.cpu_times()[:4])
+    total = 0.0
+
+    def looked() -> bool:
+        nonlocal total
+        before = _alive(main)
+        total = sum(main.cpu_times()[:4])
+        for child in main.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                total += sum(child.cpu_times()[:4])
+        return before is not None and before == _alive(main)
+
+    wait_for(looked)
     return total
 
 
-def _is_session(process: psutil.Process) -> bool:
-    """Whether it serves a client: its title names the client's address (`postgres: NAME USER DATABASE 127.0.0.1(4711) idle`)."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE or bool(re.search(r" [\d.]+\(\d+\)", " ".join(process.cmdline())))
-    except psutil.NoSuchProcess:
-        return False
+def _alive(main: psutil.Process) -> set[int] | None:
+    """The children of a process; None while one of them has ended and nobody asked how."""
+    found: set[int] = set()
+    for child in main.children(recursive=True):
+        try:
+            if child.status() == psutil.STATUS_ZOMBIE:
+                return None
+        except psutil.NoSuchProcess:
+            return None
+        found.add(child.pid)
+    return found
 
 
 def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str, object]:
@@ -144,25 +163,28 @@ def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str,
         targets["bare_without_archive"] = (owner, stack.enter_context(bare(cluster, "silent", archive=False)))
         driver.start(made.id)
         wal.era_of(cluster)
-        shipping: list[float] = []
+        shipping = 0.0
         targets["addon"] = (web, web.port)
         rates: dict[str, list[float]] = {name: [] for name in targets}
         costs: dict[str, list[float]] = {name: [] for name in targets}
         folders = {"bare": "bare", "bare_without_archive": "silent", "addon": cluster.place.folder.name}
         for number in range(rounds):
+            say(f"transactions: round {number + 1} of {rounds}")
             for name in list(targets) if number % 2 else reversed(targets):
                 data = cluster.place.folder.with_name(folders[name]) / cluster.data.name
                 before = cpu(data)
                 rates[name].append(pgbench(cluster, targets[name], "-c", str(CLIENTS), "-j", "2", "-T", f"{seconds:.0f}"))
-                costs[name].append((cpu(data) - before) / (rates[name][-1] * seconds) * 1e6)
+                costs[name].append(cpu(data) - before)
                 if name == "addon":
                     before = time.process_time()
                     wal.ship(room, made.id)
-                    shipping.append((time.process_time() - before) / (rates[name][-1] * seconds) * 1e6)
+                    shipping += time.process_time() - before
         with psycopg.connect(web.url) as connection:
             archived = connection.execute("SELECT archived_count FROM pg_stat_archiver").fetchone()
     driver.destroy(made.id)
     rest = {name: round(statistics.median(values)) for name, values in rates.items()}
+    cost = {name: sum(spent) / (sum(rates[name]) * seconds) * 1e6 for name, spent in costs.items()}
+    ship = shipping / (sum(rates["addon"]) * seconds) * 1e6
 
     def ratio(upper: str, lower: str) -> float:
         return round(statistics.median(pairs(rates, upper, lower)), 3)
@@ -172,12 +194,11 @@ def throughput(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str,
         "ratio": ratio("addon", "bare"),
         "archive_ratio": ratio("bare", "bare_without_archive"),
         "archive_ratio_range": [round(pick(pairs(rates, "bare", "bare_without_archive")), 3) for pick in (min, max)],
-        "cpu_us": {name: round(statistics.median(values)) for name, values in costs.items()},
-        "ship_cpu_us": round(statistics.median(shipping)),
-        "archive_cpu_ratio": round(statistics.median(pairs(costs, "bare_without_archive", "bare")), 3),
-        "shipped_cpu_ratio": round(
-            statistics.median(c / (a + s) for a, c, s in zip(costs["bare"], costs["bare_without_archive"], shipping, strict=True)), 3
-        ),
+        "cpu_ratio": round(cost["bare"] / cost["addon"], 3),
+        "cpu_us": {name: round(spent) for name, spent in cost.items()},
+        "ship_cpu_us": round(ship),
+        "archive_overhead": round(cost["bare"] / cost["bare_without_archive"] - 1, 3),
+        "shipped_overhead": round((cost["bare"] + ship) / cost["bare_without_archive"] - 1, 3),
         "segments_archived": archived[0] if archived else 0,
     }
 
@@ -212,6 +233,7 @@ def connections(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str
     kept: dict[str, list[float]] = {"pooled": [], "direct": []}
     costs: dict[str, list[float]] = {"pooled": [], "direct": []}
     for number in range(rounds):
+        say(f"connections: round {number + 1} of {rounds}")
         for name, found in (("pooled", pooled), ("direct", direct))[:: 1 if number % 2 else -1]:
             load = ("-S", "-c", str(CLIENTS), "-j", "2", "-T", f"{seconds:.0f}")
             before = cpu(cluster.data)
@@ -236,6 +258,7 @@ def connections(driver: PostgresDriver, seconds: float, rounds: int) -> dict[str
 
 def footprint(driver: ServerDriver, name: str, definition: AddOn) -> dict[str, float]:
     """Time from nothing to credentials, and what an idle server holds."""
+    say(f"footprint of {name}")
     provision: Callable[[AddOnRequest], object] = driver.provision  # type: ignore[attr-defined]
     began = time.perf_counter()
     provision(request(name, definition))
@@ -264,8 +287,8 @@ def footprint(driver: ServerDriver, name: str, definition: AddOn) -> dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4, help="length of one run")
-    parser.add_argument("--rounds", type=int, default=7, help="runs of each server")
+    parser.add_argument("--seconds", type=float, default=2, help="length of one run")
+    parser.add_argument("--rounds", type=int, default=15, help="runs of each server; a third as many of connections")
     parser.add_argument("--home", type=Path, help="folder to work in, with engines installed by earlier runs; a temporary one by default")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="homeport-bench-") as name:
@@ -282,7 +305,7 @@ def main() -> None:
             "postgres16": footprint(postgres, "pg16", Postgres(version="16")),
             "valkey": footprint(valkey, "cache", Redis(eviction="allkeys-lru")),
             "pgbench": throughput(postgres, given.seconds, given.rounds),
-            "pool": connections(postgres, given.seconds, given.rounds),
+            "pool": connections(postgres, given.seconds, max(given.rounds // 3, 1)),
         }
         postgres.close()
         valkey.close()
