@@ -26,6 +26,8 @@ class PaperEngine:
         self.retired: list[str] = []
         self.closed: list[str] = []
         self.listeners: list[Callable[[AddOnId], None]] = []
+        self.more: dict[str, str] = {}
+        """Variables of an add-on named `db`, beside `DATABASE_URL`."""
 
     def check(self, definition: AddOn) -> Sequence[str]:
         return []
@@ -52,7 +54,15 @@ class PaperEngine:
     def _credentials(self, id: AddOnId, consumer: str) -> Credentials:
         password, user = self.passwords[id.slug, consumer][-1], consumer or "owner"
         url = f"postgresql://{user}:{password}@127.0.0.1:5432/shop"
-        return Credentials(user=user, password=password, host="127.0.0.1", port=5432, database="shop", url=url, env={"DATABASE_URL": url})
+        return Credentials(
+            user=user,
+            password=password,
+            host="127.0.0.1",
+            port=5432,
+            database="shop",
+            url=url,
+            env={"DATABASE_URL": url, **(self.more if id.name == "db" else {})},
+        )
 
     def rotate(self, id: AddOnId, consumer: str) -> Credentials:
         known = self.passwords[id.slug, consumer]

@@ -100,12 +100,18 @@ def _shown(found: dict[str, Any], *, json: bool) -> None:
     return show.table(("WHAT", ""), [row for row in rows if row[1] not in ("", None)])
 
 
-LABELS = {"memory_bytes": "data in memory bytes", "memory_limit_bytes": "most data in memory bytes"}
-"""Figures of engines whose names would be taken for the server's own memory."""
+LABELS = {
+    "memory_bytes": "data in memory bytes",
+    "memory_limit_bytes": "most data in memory bytes",
+    "archive_bytes": "log to be backed up bytes",
+    "replica_lag_bytes": "lag bytes",
+}
+"""Figures of engines whose names would be taken for something else."""
 
 
 def _metric(key: str, value: float) -> tuple[str, str]:
-    words = LABELS.get(key, key).replace("_", " ")
+    about, _, whose = key.partition(".")
+    words = f"{whose} {LABELS.get(about, about)}".strip().replace("_", " ")
     if words.endswith(" ratio"):
         return words, f"{value:.1%}"
     return (words.removesuffix(" bytes"), show.size(value)) if words.endswith(" bytes") else (words, f"{value:.12g}")

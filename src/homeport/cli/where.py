@@ -25,9 +25,12 @@ def find_project(
     known: list[dict[str, Any]] = client.get("/api/v1/environments")
     here = Path.cwd().resolve()
     for folder in (here, *here.parents):
-        for row in known:
-            if row["origin"] == str(folder):
-                return str(row["project"]), environment
+        if found := _from(folder, known, environment):
+            if len(found) > 1 and only_here:
+                why = f"{folder} was deployed as {', '.join(found[:FEW])}, and this command touches data of one of them."
+                fix = f"Name the project, as in `--project {found[0]}`."
+                raise CliError({"code": "not-found", "what": "Nothing was done.", "why": why, "fix": fix})
+            return found[0], environment
     if undeployed and (name := _described(client, here)):
         return name, environment
     names = sorted({str(row["project"]) for row in known})
@@ -41,6 +44,13 @@ def find_project(
     why = f"There are several projects: {', '.join(names)}." if names else "Nothing has been deployed here yet."
     fix = "Name one with `--project`, or go to its folder." if names else "Deploy a folder with `homeport up PATH`."
     raise CliError({"code": "not-found", "what": "Nothing was done.", "why": why, "fix": fix})
+
+
+def _from(folder: Path, known: list[dict[str, Any]], environment: str) -> list[str]:
+    """Projects that a folder was deployed as: those with the environment, else all."""
+    rows = [row for row in known if row["origin"] == str(folder)]
+    rows = [row for row in rows if row["environment"] == environment] or rows
+    return list(dict.fromkeys(str(row["project"]) for row in rows))
 
 
 def _described(client: Client, folder: Path) -> str:

@@ -24,6 +24,9 @@ from homeport.model.views import AddOnView, ConnectionView, RotationView, SlowQu
 
 KINDS = {"postgres": "PostgreSQL", "redis": "Valkey", "mariadb": "MariaDB", "temporal": "Temporal"}
 
+LEFT = "the file names it no longer"
+"""What is told of an add-on that stays, with its data, for a rollback or for good."""
+
 
 class AddOnRefused(HomeportError):
     """What was asked of an add-on cannot be done with it."""
@@ -42,13 +45,14 @@ class AddOnCare:
     def all(self, project: str, environment: str) -> list[AddOnView]:
         """Every add-on of what is live. Raises ProjectNotFound."""
         release = self._live(project, environment)
+        names = [*release.spec.addons, *self._left(release)]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="inspect") as pool:
-            return list(pool.map(lambda name: self._view(release, name), release.spec.addons))
+            return list(pool.map(lambda name: self._view(release, name), names))
 
     def info(self, project: str, environment: str, name: str) -> AddOnView:
         """One add-on. Raises ProjectNotFound."""
         release = self._live(project, environment)
-        return self._view(release, self._name(release, name))
+        return self._view(release, name if name in self._left(release) else self._name(release, name))
 
     def logs(self, project: str, environment: str, name: str, tail: int = 100) -> list[str]:
         """The last lines its server wrote, masked. Raises ProjectNotFound, AddOnRefused, AddOnMissing."""
@@ -58,15 +62,28 @@ class AddOnCare:
         mask = masker_for(self.platform, project, environment, pins)
         return [mask(line) for line in driver.logs(id, tail)]
 
+    def _left(self, release: Release) -> dict[str, AddOn]:
+        """Add-ons that run and that the live release does not name any more."""
+        found: dict[str, AddOn] = {}
+        for row in self.platform.store.ledger.list("addon", f"{release.project}/{release.environment}"):
+            name = str(row.value["addon"])
+            record = Place(self.platform.home, AddOnId(project=release.project, environment=release.environment, name=name)).read()
+            if name not in release.spec.addons and record is not None:
+                found[name] = record.definition
+        return found
+
     def _view(self, release: Release, name: str) -> AddOnView:
-        definition = release.spec.addons[name]
+        left = name not in release.spec.addons
+        definition = self._left(release)[name] if left else release.spec.addons[name]
         aliases = tuple(dict.fromkeys(alias for alias in (definition.title, *definition.aliases) if alias and alias != name))
         if isinstance(definition, External):
             return self._external(release, name, definition, aliases)
         id = AddOnId(project=release.project, environment=release.environment, name=name)
         driver = self.book.drivers.get(definition.kind)
         record = Place(self.platform.home, id).read()
-        view = AddOnView(name=name, kind=definition.kind, state="missing", aliases=aliases, consumers=consumers_of(release, name))
+        view = AddOnView(
+            name=name, kind=definition.kind, state="missing", aliases=aliases, consumers=() if left else consumers_of(release, name)
+        )
         if driver is None or record is None:
             return view
         try:
@@ -79,7 +96,7 @@ class AddOnCare:
             update={
                 "engine": f"{KINDS.get(definition.kind, definition.kind)} {seen.version} ({record.source or 'bundled'})",
                 "state": state,
-                "detail": seen.detail.get("problem", ""),
+                "detail": seen.detail.get("problem", LEFT if left else ""),
                 "host": record.host,
                 "port": record.port,
                 "replicas": tuple(f"{record.host}:{port}" for port in record.replica_ports),
@@ -91,7 +108,7 @@ class AddOnCare:
                 "metrics": seen.metrics,
                 "facts": seen.detail,
                 "slow": tuple(SlowQueryView(**query.model_dump()) for query in seen.slow),
-                "notes": tuple(driver.notes(definition)),
+                "notes": tuple(driver.notes(definition) if left else self.book.notes(release.spec, name, release.environment)),
             }
         )
 

@@ -13,7 +13,9 @@ from homeport.deploys.secrets import SecretBook, SecretsMissing
 from homeport.deploys.seeds import seeds_of
 from homeport.deploys.vendor import storage
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Credentials, Provisioned
-from homeport.model.addon import AddOn, External, Temporal
+from homeport.drivers.addons.postgres.engines import major_of
+from homeport.drivers.addons.records import Place
+from homeport.model.addon import AddOn, External, Postgres, Temporal
 from homeport.model.env import EnvValue, GeneratedValue, PlainValue, SecretValue
 from homeport.model.errors import HomeportError
 from homeport.model.release import Release
@@ -59,10 +61,23 @@ class AddOnBook:
         driver = self.drivers.get(definition.kind)
         return list(driver.check(definition)) if driver else [f"{definition.kind} add-ons are not part of this version yet"]
 
-    def notes(self, spec: Spec, name: str) -> list[str]:
+    def notes(self, spec: Spec, name: str, environment: str) -> list[str]:
         """What this machine gives differently of an add-on, one sentence each."""
-        driver = self.drivers.get(spec.addons[name].kind)
-        return list(driver.notes(spec.addons[name])) if driver else []
+        definition = spec.addons[name]
+        driver = self.drivers.get(definition.kind)
+        id = AddOnId(project=spec.name, environment=environment, name=name)
+        return [*driver.notes(definition), *self._other_version(id, definition)] if driver else []
+
+    def _other_version(self, id: AddOnId, definition: AddOn) -> list[str]:
+        """That its data is of another version than the file says: a deploy never moves data."""
+        record = Place(self.home, id).read() if self.home and isinstance(definition, Postgres) else None
+        wanted = major_of(definition.version)
+        if record is None or not record.data or not record.version.isdigit() or wanted in (None, int(record.version)):
+            return []
+        assert wanted is not None  # noqa: S101
+        newer = f"`homeport addons upgrade {id.name} --to {wanted}` moves it"
+        fix = newer if wanted > int(record.version) else "change `version` in the file"
+        return [f"its data is of version {record.version} and stays so: {fix}"]
 
     def provision(self, release: Release) -> list[Provisioned]:
         """Create, adjust and start every add-on of a release. Data that is there is never touched."""
@@ -180,7 +195,10 @@ class AddOnBook:
         With `direct` they lead past the pool, where there is one.
         """
         found: dict[str, list[str]] = {}
+        several = sum(isinstance(definition, Postgres) for definition in release.spec.addons.values()) > 1
         for name, definition in release.spec.addons.items():
+            if several and isinstance(definition, Postgres):
+                continue  # one that alone has a pool would give `DIRECT_URL` beside a `DATABASE_URL` that means the other
             if not isinstance(definition, External):
                 known = self.current(release, name).credentials
                 credentials = known.get(service) or known[""]

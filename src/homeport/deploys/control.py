@@ -262,7 +262,7 @@ class ControlPlane:
             live,
             capabilities=self.platform.runtime.capabilities,
             addon_problems=lambda name: self.platform.addons.problems(spec, name),
-            addon_notes=lambda name: [*self.platform.addons.notes(spec, name), *seed_notes(spec.addons[name], Path(folder))],
+            addon_notes=lambda name: [*self.platform.addons.notes(spec, name, environment), *seed_notes(spec.addons[name], Path(folder))],
             scale=row.scale if row else {},
             profiles=frozenset(profiles),
         )

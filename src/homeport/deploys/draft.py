@@ -59,7 +59,7 @@ def draft_release(platform: Platform, request: DeployRequest, revision: Revision
         live,
         capabilities=platform.runtime.capabilities,
         addon_problems=lambda name: platform.addons.problems(spec, name),
-        addon_notes=lambda name: [*platform.addons.notes(spec, name), *seed_notes(spec.addons[name], folder)],
+        addon_notes=lambda name: [*platform.addons.notes(spec, name, request.environment), *seed_notes(spec.addons[name], folder)],
         scale=row.scale if row else {},
         profiles=frozenset(request.profiles),
     )

@@ -17,6 +17,7 @@ from doors import Door, go_live, open_door
 from engines import PaperEngine
 from typer.testing import CliRunner, Result
 
+from homeport.cli.addons import _metric
 from homeport.cli.errors import CliError, Interrupted
 from homeport.cli.forward import Relay
 from homeport.cli.main import app
@@ -100,6 +101,21 @@ def test_a_folder_that_was_never_deployed_touches_no_other_project(
     assert (error.code, error.body["what"]) == ("not-found", "Nothing was done.")
     assert f"{tmp_path} was never deployed" in error.body["why"] and "--project shop" in error.body["fix"]
     assert typed("addons", "info", "db").stdout
+
+
+def test_a_folder_that_was_deployed_as_two_projects_asks_which(door: Door) -> None:
+    """The one with the environment is meant where only one has it; a verb that touches data does not choose between two."""
+    go_live(door.platform, {"services": {}}, project="again", origin=str(Path.cwd()))
+    try:
+        error = refused("psql", "-c", "select 1")
+        assert "was deployed as again, shop" in error.body["why"] and "--project again" in error.body["fix"]
+    finally:
+        door.control.destroy("again", actor="ada")
+    go_live(door.platform, {"services": {}}, project="again", environment="staging", origin=str(Path.cwd()))
+    try:
+        assert typed("valkey-cli", "PING").stdout == "PONG\n"
+    finally:
+        door.control.destroy("again", actor="ada")
 
 
 def test_a_project_that_is_named_is_reached_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,3 +289,10 @@ def test_forwarding_ends_with_an_interrupt(door: Door, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Relay, "serve", interrupted)
     assert typed("port-forward", "db").exit_code == 0
+
+
+def test_figures_are_told_by_what_they_mean() -> None:
+    """A figure of one replica bears its name, and a share is one of a hundred."""
+    assert _metric("replica_lag_bytes.replica 0", 96) == ("replica 0 lag", "96 B")
+    assert _metric("cache_hit_ratio", 0.5) == ("cache hit ratio", "50.0%")
+    assert _metric("memory_bytes", 2048) == ("data in memory", "2.0 KiB")

@@ -19,6 +19,8 @@ from homeport.deploys import external
 from homeport.deploys.addon_keeper import ROTATION, AddOnKeeper
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.addons.errors import AddOnFailed
+from homeport.drivers.addons.records import Place
+from homeport.model.spec import Spec
 from homeport.store.deploys import DeployRow
 from homeport.store.instances import InstanceRow
 from homeport.store.operations import EnvironmentBusy
@@ -180,6 +182,36 @@ def test_conventional_variables_are_given_where_nothing_disputes_them(door: Door
     assert door.platform.environment_of(release, "own")["DATABASE_URL"] == "sqlite://"
     two = go_live(door.platform, {"services": {"web": web}, "addons": {**SPEC["addons"], "other": {"kind": "postgres"}}})
     assert "DATABASE_URL" not in door.platform.environment_of(two, "web")
+    engine(door).more = {"DIRECT_URL": "postgresql://"}
+    door.platform.addons.forget(ID)
+    assert "DIRECT_URL" in door.platform.environment_of(release, "web")
+    assert "DIRECT_URL" not in door.platform.environment_of(two, "web"), "it would not be that of the other one"
+
+
+def test_a_version_that_a_deploy_does_not_move_to_is_told(door: Door) -> None:
+    """The plan says which version the data is of, and whether to move the data or to change the file."""
+    up(door)
+    door.platform.addons.home = door.platform.home
+    place = Place(door.platform.home, ID)
+    place.write(place.get().model_copy(update={"version": "17", "data": "data-17"}))
+
+    def told(version: str) -> list[str]:
+        spec = Spec.model_validate({"name": "shop", "addons": {"db": {"kind": "postgres", "version": version}}})
+        return [text for text in door.platform.addons.notes(spec, "db", "production") if "its data is of version 17" in text]
+
+    assert told("18")[0].endswith("`homeport addons upgrade db --to 18` moves it")
+    assert told("16")[0].endswith("change `version` in the file")
+    assert told("17") == told("") == []
+
+
+def test_an_add_on_that_the_file_names_no_longer_stays_in_the_list(door: Door) -> None:
+    """It runs on with its data, for a rollback; that is told, and nobody counts as using it."""
+    up(door)
+    up(door, {**SPEC, "addons": {"other": {"kind": "postgres"}}})
+    rows = {row["name"]: row for row in door.ask("GET", PATH).body}
+    assert rows.keys() == {"other", "db"} and rows["other"]["detail"] == ""
+    assert (rows["db"]["state"], rows["db"]["detail"], rows["db"]["consumers"]) == ("running", "the file names it no longer", [])
+    assert door.ask("GET", f"{PATH}/db").body["detail"] == "the file names it no longer"
 
 
 def test_a_password_of_the_file_is_not_rotated(door: Door) -> None:
