@@ -42,22 +42,6 @@ def of(cluster: Cluster) -> Fingerprint:
     return Fingerprint(databases=found)
 
 
-def difference(wanted: Fingerprint, found: Fingerprint) -> str:
-    """The first difference, as a sentence; empty when there is none that counts."""
-    for database, wanted_tables in wanted.databases.items():
-        tables_found = found.databases.get(database)
-        if tables_found is None:
-            return f"The database {database} is not there."
-        for name in sorted({*wanted_tables, *tables_found}):
-            want, have = wanted_tables.get(name), tables_found.get(name)
-            if wanted.exact and (want is None or have is None):
-                return f"The table {name} of {database} is {'missing' if have is None else 'one too many'}."
-            if wanted.exact and want is not None and have is not None and want != have:
-                rows = f"{have.rows} rows instead of {want.rows}" if have.rows != want.rows else "other content"
-                return f"The table {name} of {database} has {rows}."
-    return ""
-
-
 def names(cluster: Cluster) -> list[str]:
     """Databases that hold data of applications."""
     with cluster.admin() as admin:

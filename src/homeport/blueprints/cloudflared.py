@@ -85,7 +85,6 @@ _DROPPED_ORIGIN = {
     "access": "Cloudflare Access tokens are not checked by the edge; protect the route in another way before you move it",
     "matchSNItoHost": "the edge sends the origin's own name",
 }
-_STREAMS = ("tcp", "ssh", "rdp", "smb", "unix+tls", "socks-proxy")
 
 
 class CloudflaredReader:

@@ -14,7 +14,6 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import BinaryIO
 
 from homeport.drivers.addons.base import Seed
@@ -93,7 +92,3 @@ def _refused(name: str, seed: Seed, lines: Sequence[str], code: int) -> FillingF
 def is_seed(path: str) -> bool:
     """Whether an engine is filled from a file of this name."""
     return path.endswith((".sql", ".sql.gz"))
-
-
-def seed_of(path: str, folder: Path, digest: str) -> Seed:
-    return Seed(path=path, file=folder / digest)
