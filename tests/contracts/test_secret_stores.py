@@ -22,6 +22,7 @@ import pytest
 
 from homeport.drivers.vault.stores.base import (
     ExternalSecretMissing,
+    Kind,
     Reference,
     SecretStore,
     SecretStoreInvalid,
@@ -29,6 +30,7 @@ from homeport.drivers.vault.stores.base import (
     StoreConfig,
 )
 from homeport.drivers.vault.stores.programs import Age, AwsSecretsManager, Infisical, OnePassword, Sops
+from homeport.drivers.vault.stores.registry import DRIVERS
 from homeport.drivers.vault.stores.web import Doppler, GcpSecretManager, HashiCorpVault, crc32c
 
 TOKEN = "hvs.canary-credential-4711"
@@ -523,3 +525,25 @@ def test_the_real_program_of_aws_reads_both_services() -> None:
         assert server.targets[:2] == ["secretsmanager.GetSecretValue", "AmazonSSM.GetParameter"]
     finally:
         server.end()
+
+
+@pytest.mark.parametrize("kind", ["vault", "gcp", "doppler"])
+@pytest.mark.parametrize(
+    ("address", "private", "problem"),
+    [
+        ("https://store.example", "false", ""),
+        ("http://10.0.0.7:8200", "true", ""),
+        ("http://store.example", "false", "without TLS"),
+        ("ftp://store.example", "false", "none of the web"),
+        ("store.example", "false", "none of the web"),
+        ("https://[::1", "false", "none of the web"),
+        ("https://me:canary@store.example", "false", "more than a place"),
+        ("https://store.example?token=canary", "false", "more than a place"),
+    ],
+)
+def test_addresses_are_looked_at_when_a_store_is_added(kind: Kind, address: str, private: str, problem: str) -> None:
+    """One that would carry the credential in the clear, or holds one itself, is said to be wrong before anything is sent there."""
+    config = StoreConfig(name="s", kind=kind, address=address, options={"project": "p", "private": private}, credential="c")
+    found = " ".join(DRIVERS[kind](config).problems())
+    assert problem in found if problem else not found
+    assert "canary" not in found

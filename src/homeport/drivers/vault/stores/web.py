@@ -13,7 +13,7 @@ import json
 import re
 import time
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -41,6 +41,21 @@ class _Web(abc.ABC):
     @abc.abstractmethod
     def _headers(self) -> dict[str, str]:
         """What shows the store who asks."""
+
+    def _address_problems(self) -> list[str]:
+        """What is wrong with the address that was given, if one was."""
+        if not self.config.address:
+            return []
+        try:
+            url = urlsplit(self.config.address)
+        except ValueError:
+            url = urlsplit("")
+        if url.scheme not in ("http", "https") or not url.hostname:
+            return ["its address is none of the web, such as https://vault.example.com:8200"]
+        if url.username or url.password or url.query:
+            return ["its address holds more than a place; the credential comes on standard input, and addresses are listed"]
+        open_to_all = url.scheme == "http" and self.config.options.get("private") != "true"
+        return ["its address is without TLS, so the credential could be read on the way; use https"] if open_to_all else []
 
     def _once(self, url: str, reference: Reference) -> dict[str, Any]:
         """The answer of an address, asked for once."""
@@ -90,7 +105,7 @@ class HashiCorpVault(_Web):
     _session = ""
 
     def problems(self) -> list[str]:
-        found = [] if self.config.address else ["it needs an address"]
+        found = self._address_problems() if self.config.address else ["it needs an address"]
         found += [] if self.config.options.get("kv", "2") in ("1", "2") else ["the option `kv` is 1 or 2"]
         return found if self.config.credential else [*found, "it needs a token"]
 
@@ -141,7 +156,8 @@ class GcpSecretManager(_Web):
     _session = ""
 
     def problems(self) -> list[str]:
-        found = [] if _GCP_NAME.match(self.config.options.get("project", "")) else ["it needs the option `project`"]
+        found = self._address_problems()
+        found += [] if _GCP_NAME.match(self.config.options.get("project", "")) else ["it needs the option `project`"]
         return found if self.config.credential else [*found, "it needs the key of a service account, or an access token"]
 
     def read(self, reference: Reference) -> str:
@@ -200,7 +216,7 @@ class Doppler(_Web):
     """
 
     def problems(self) -> list[str]:
-        return [] if self.config.credential else ["it needs a service token"]
+        return self._address_problems() + ([] if self.config.credential else ["it needs a service token"])
 
     def read(self, reference: Reference) -> str:
         project = self.config.options.get("project", "")
