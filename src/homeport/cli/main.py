@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -12,6 +14,11 @@ from homeport import __version__
 from homeport.cli import addons, backups, blueprints, deploying, environment, operating, reading, vault
 from homeport.cli.client import away
 from homeport.cli.errors import CliError, Interrupted
+
+BROKEN_PIPE = 141
+"""Exit code when nobody reads on: 128 and the number of SIGPIPE, as shells say it."""
+NOT_WRITTEN = 120
+"""Exit code when what a verb printed could not be written; Python's own."""
 
 app = typer.Typer(
     name="homeport",
@@ -53,23 +60,42 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise Interrupted
 
 
-def main() -> None:
-    """Run the command line; an error ends with its own exit code (`cli/errors.py`)."""
+def main() -> NoReturn:
+    """Run the command line and end the process; an error ends with its own exit code (`cli/errors.py`)."""
     signal.signal(signal.SIGINT, _interrupt)
     narrow(app, sys.argv[1:])
     try:
         app()
+    except SystemExit as ended:
+        leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
     except CliError as error:
         sys.stdout.flush()
         sys.stderr.write(error.text() + "\n")
-        sys.exit(error.exit_code)
+        leave(error.exit_code)
     except (Interrupted, KeyboardInterrupt):
         sys.stderr.write("\nInterrupted. What was asked for goes on; see `homeport status`.\n")
-        sys.exit(130)
+        leave(130)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+        leave(BROKEN_PIPE)
     except (ConnectionError, TimeoutError):
         gone = away()
         sys.stderr.write(gone.text() + "\n")
-        sys.exit(gone.exit_code)
+        leave(gone.exit_code)
+    leave(0)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: taking the interpreter apart would be a fifth of what a short verb takes."""
+    try:
+        if sys.stdout is not None:  # it is None where the caller closed it
+            sys.stdout.flush()
+    except BrokenPipeError:
+        code = BROKEN_PIPE
+    except OSError as error:
+        code = code or NOT_WRITTEN
+        if sys.stderr is not None:
+            sys.stderr.write(f"The output could not be written: {error.strerror}.\n")
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+    os._exit(code)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -37,3 +42,35 @@ def test_only_the_parser_of_the_verb_is_made(arguments: list[str], verbs: set[st
     narrow(whole, arguments)
     assert {info.name for info in whole.registered_commands} == (all_verbs if verbs is None else verbs)
     assert {info.name for info in whole.registered_groups} == (all_groups if groups is None else groups)
+
+
+def _ended(*arguments: str, output: int | None = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "homeport", *arguments]
+    return subprocess.run(argv, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+
+
+def test_what_was_printed_is_there_when_the_process_ends_at_once(tmp_path: Path) -> None:
+    """A verb's whole output arrives in a pipe and in a file, with the exit code of the verb."""
+    done = _ended("blueprint", "check", str(tmp_path), "--help")
+    assert done.returncode == 0 and done.stdout.rstrip().endswith("Show this message and exit.")
+    done = _ended("ps", "--no-such-option")
+    assert done.returncode == 2 and "--no-such-option" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that takes nothing is needed")
+def test_output_that_cannot_be_written_is_told() -> None:
+    """A full disk behind the output is an exit code of its own and a sentence."""
+    with Path("/dev/full").open("wb") as full:
+        done = _ended("--version", output=full.fileno())
+    assert done.returncode != 0 and "No space left" in done.stderr
+
+
+def test_nobody_who_reads_is_no_fault() -> None:
+    """When whoever read the output is gone, the process ends quietly, as a command does that SIGPIPE ends."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = _ended("--version", output=writer)
+    finally:
+        os.close(writer)
+    assert done.returncode in (1, 141) and done.stderr == ""
