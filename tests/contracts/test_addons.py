@@ -85,7 +85,7 @@ class PostgresSubject:
         return PostgresDriver(home, toolchains(), system=[], at=at)
 
     def _ask(self, credentials: Credentials, query: str, *values: object) -> list[Any]:
-        with psycopg.connect(credentials.url, connect_timeout=5) as connection:
+        with psycopg.connect(credentials.url, connect_timeout=30) as connection:
             cursor = connection.execute(query.encode(), values)
             return cursor.fetchall() if cursor.description else []
 
@@ -105,7 +105,7 @@ class PostgresSubject:
         self._ask(credentials, "INSERT INTO filling VALUES (%s)", os.urandom(size))
 
     def writer(self, credentials: Credentials, start: int) -> Iterator[int]:
-        with psycopg.connect(credentials.url, autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(credentials.url, autocommit=True, connect_timeout=30) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS numbers (n bigint PRIMARY KEY)")
             for number in range(start, 1 << 40):
                 connection.execute("INSERT INTO numbers VALUES (%s) ON CONFLICT DO NOTHING", [number])
@@ -176,7 +176,7 @@ class MariaDBSubject:
         return contextlib.closing(
             pymysql.connect(
                 host=credentials.host, port=credentials.port, user=credentials.user, password=credentials.password, autocommit=True,
-                database=credentials.database, connect_timeout=5, read_timeout=10,
+                database=credentials.database, connect_timeout=30, read_timeout=10,
             )
         )  # fmt: skip
 
@@ -484,7 +484,7 @@ def test_what_a_dead_server_left_is_ended_before_the_next_starts(bench: Bench) -
         left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdin=lock)
     assert left.pid in server.holders()
     until(bench.driver.ensure)
-    assert left.wait(1) == -signal.SIGKILL
+    assert left.wait(SOON) == -signal.SIGKILL
     bench.subject.connect(bench.shared.credentials["web"])
 
 

@@ -21,7 +21,7 @@ def port() -> int:
 def app(home: Home, place: Path, port: int) -> BenchApp:
     """The bench service with its port in its code, live; its file tells nothing of it."""
     app = BenchApp(place / "stubborn", "stubborn")
-    app.web["health"] |= {"deadline": 2, "interval": 0.2}
+    app.web["health"] |= {"deadline": 5, "interval": 0.2}
     app.web["command"] = f"sh -c 'PORT={port} exec {app.command}'"
     app.write()
     result = home.up(app.folder)
@@ -89,7 +89,7 @@ def test_a_declared_port_is_taken_at_once(home: Home, place: Path) -> None:
     app = BenchApp(place / "declared", "declared")
     app.web |= {"port": declared, "command": f"sh -c 'PORT={declared} exec {app.command}'", "health": {"path": "/health", "deadline": 60}}
     app.write()
-    assert home.up(app.folder)["seconds"] < 8
+    assert home.up(app.folder)["seconds"] < 40
     assert home.get(app.host, "/version").body == "v1\n"
 
 

@@ -274,7 +274,7 @@ def test_down_in_the_middle_of_a_deploy(tmp_path: Path, command: str, what: str)
         if what == "a build":
             until(lambda: _sleepers(home, "98.5"), "the build")
         home.cli("down")
-        until(lambda: not home.processes(), "everything to stop", 5, tell=lambda: str(home.processes()))
+        until(lambda: not home.processes(), "everything to stop", 30, tell=lambda: str(home.processes()))
         home.serve()
         if what == "a build":
             until(lambda: _sleepers(home, "98.5"), "the build to begin again")

@@ -67,12 +67,12 @@ def test_a_waiting_follower_is_woken_by_a_line(tmp_path: Path) -> None:
     logs = ProgressLogs(tmp_path)
     (tmp_path / "d1.jsonl").write_text('{"kind": "step", "torn')
     seen: list[str] = []
-    reader = threading.Thread(target=lambda: seen.extend(line for _, line in logs.follow("d1", finished=lambda: False, timeout=5) if line))
+    reader = threading.Thread(target=lambda: seen.extend(line for _, line in logs.follow("d1", finished=lambda: False, timeout=30) if line))
     reader.start()
     with (tmp_path / "d1.jsonl").open("a") as file:
         file.write('": 1}\n')
     logs.of("d1").write("failed", result={})
-    reader.join(5)
+    reader.join(60)
     assert [json.loads(line)["kind"] for line in seen] == ["step", "failed"]
 
 

@@ -83,5 +83,5 @@ def test_the_kernel_ends_a_whole_group() -> None:
             Path(file).write_text(str(process.pid))
     assert group.pids() == sorted(process.pid for process in processes)
     group.kill()
-    assert [process.wait(5) for process in processes] == [-9, -9, -9]
+    assert [process.wait(30) for process in processes] == [-9, -9, -9]
     assert group.remove() and group.pids() == [] and group.remove()

@@ -113,8 +113,8 @@ def test_a_step_that_never_ends_is_ended_with_all_its_children(start: Start, tmp
     before = time.monotonic()
     with pytest.raises(BuildTimedOut):
         sh(start(time_limit=0.4), tmp_path, script)
-    assert time.monotonic() - before < 5
-    psutil.wait_procs(left(tmp_path), timeout=3)
+    assert time.monotonic() - before < 30
+    psutil.wait_procs(left(tmp_path), timeout=20)
     assert left(tmp_path) == []
 
 
@@ -122,8 +122,8 @@ def test_what_a_step_leaves_in_the_background_does_not_hold_it_up(start: Start, 
     """A step is over when its program is; its background processes are ended."""
     before = time.monotonic()
     assert sh(start(), tmp_path, "setsid sleep 50 & echo done") == ["done"]
-    assert time.monotonic() - before < 5
-    psutil.wait_procs(left(tmp_path), timeout=3)
+    assert time.monotonic() - before < 30
+    psutil.wait_procs(left(tmp_path), timeout=20)
     assert left(tmp_path) == []
 
 
@@ -132,7 +132,7 @@ def test_a_cancelled_build_stops_soon(start: Start, tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(BuildCancelled):
         sh(start(cancelled=lambda: time.monotonic() - begun > 0.3), tmp_path, "sleep 60")
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.root

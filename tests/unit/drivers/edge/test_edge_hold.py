@@ -24,7 +24,7 @@ def caller(holder: Holder, data: bytes = REQUEST) -> bytes:
         return b"".join(iter(lambda: client.recv(65536), b""))
 
 
-def until(what: Callable[[], bool], seconds: float = 5) -> None:
+def until(what: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not what() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -95,7 +95,7 @@ def test_a_stopped_holder_lets_go(app: Callable[..., Any]) -> None:
     """Stopping closes what is held and frees the port; stopping again is fine."""
     holder = Holder()
     holder.start()
-    with socket.create_connection((holder.target.host, holder.target.port), timeout=5) as client:
+    with socket.create_connection((holder.target.host, holder.target.port), timeout=30) as client:
         client.sendall(REQUEST)
         until(lambda: holder.held() == 1)
         holder.stop()
@@ -116,7 +116,7 @@ def test_open_connections_of_a_process_are_counted() -> None:
             server = socket.create_server((host, 0), family=family)
         except OSError:
             continue
-        with server, socket.create_connection(server.getsockname()[:2], timeout=5):
+        with server, socket.create_connection(server.getsockname()[:2], timeout=30):
             accepted, _ = server.accept()
             with accepted:
                 assert established([os.getpid()], host, server.getsockname()[1]) == 1
