@@ -13,7 +13,7 @@ from homeport.deploys.secrets import SecretBook, SecretsMissing
 from homeport.deploys.seeds import seeds_of
 from homeport.deploys.vendor import storage
 from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Credentials, Provisioned
-from homeport.drivers.addons.postgres.engines import major_of
+from homeport.drivers.addons.postgres.engines import absent, major_of
 from homeport.drivers.addons.records import Place
 from homeport.model.addon import AddOn, External, Postgres, Temporal
 from homeport.model.env import EnvValue, GeneratedValue, PlainValue, SecretValue
@@ -66,7 +66,8 @@ class AddOnBook:
         definition = spec.addons[name]
         driver = self.drivers.get(definition.kind)
         id = AddOnId(project=spec.name, environment=environment, name=name)
-        return [*driver.notes(definition), *self._other_version(id, definition)] if driver else []
+        notes = list(driver.notes(definition)) if driver else []
+        return notes + [text for text in self._other_version(id, definition) if not _said_absent(notes, definition)]
 
     def _other_version(self, id: AddOnId, definition: AddOn) -> list[str]:
         """That its data is of another version than the file says: a deploy never moves data."""
@@ -296,6 +297,11 @@ class AddOnBook:
 def _entry(id: AddOnId, consumer: str) -> str:
     """Where the vault keeps an add-on's password; the owner's under the empty name."""
     return f"addon.{id.name}/{consumer or 'owner'}.password"
+
+
+def _said_absent(notes: list[str], definition: AddOn) -> bool:
+    """Whether it is told already that this machine does not have the version."""
+    return any(text.startswith(absent(major_of(definition.version))) for text in notes)
 
 
 def resolve(spec: Spec, name: str) -> str | None:

@@ -202,6 +202,8 @@ def test_a_version_that_a_deploy_does_not_move_to_is_told(door: Door) -> None:
     assert told("18")[0].endswith("`homeport addons upgrade db --to 18` moves it")
     assert told("16")[0].endswith("change `version` in the file")
     assert told("17") == told("") == []
+    engine(door).notes = lambda _: ["PostgreSQL 16 is not on this machine: PostgreSQL 17 (bundled) serves it"]  # type: ignore[method-assign]
+    assert told("16") == [], "nothing can be done about it"
 
 
 def test_an_add_on_that_the_file_names_no_longer_stays_in_the_list(door: Door) -> None:

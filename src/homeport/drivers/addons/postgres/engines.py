@@ -148,8 +148,13 @@ def needed(definition: Postgres) -> set[str]:
     return {ALIASES.get(name, name) for name in definition.extensions_wanted}
 
 
+def absent(wanted: int | None) -> str:
+    """How a note about a version that this machine does not have begins."""
+    return f"PostgreSQL {wanted} is not on this machine"
+
+
 def _instead(wanted: int | None, engine: Engine) -> str:
-    return f"PostgreSQL {wanted} is not on this machine: {engine.label} serves it"
+    return f"{absent(wanted)}: {engine.label} serves it"
 
 
 def major_of(version: str) -> int | None:
