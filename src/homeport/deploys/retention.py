@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from homeport.deploys.platform import Platform
+from homeport.drivers.addons.records import purge
 from homeport.drivers.files import remove_tree
 from homeport.drivers.sources.snapshot import SnapshotStore
 from homeport.model.release import Release
@@ -107,7 +108,7 @@ def _tombstones(platform: Platform) -> list[str]:
         if datetime.now(UTC) - row.created_at > UNDO:
             folder = Path(str(row.value["folder"]))
             if folder.parent.name == "tombstones" and folder.is_dir():
-                remove_tree(folder)
+                purge(platform.home, folder)
             platform.store.ledger.release("tombstone", row.key)
             removed.append(f"tombstone {row.key}")
     return removed

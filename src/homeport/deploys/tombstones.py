@@ -13,7 +13,7 @@ from pathlib import Path
 
 from homeport.deploys.platform import Platform
 from homeport.drivers.addons.base import AddOnId
-from homeport.drivers.addons.records import Place, Record, read
+from homeport.drivers.addons.records import Place, Record, buried
 from homeport.model.errors import HomeportError
 from homeport.store.operations import Operation
 
@@ -53,7 +53,7 @@ def graves(home: Path) -> Iterator[tuple[Path, Record]]:
     """Every tombstone of an add-on, with what is written down about it."""
     folder = home / "tombstones"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        record = read(path)
+        record = buried(path)
         if record is not None:
             yield path, record
 

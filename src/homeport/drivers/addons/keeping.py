@@ -21,7 +21,7 @@ from homeport.drivers.addons.records import (
     account_for,
     bury,
     choose_address,
-    forget_account,
+    purge,
     read,
     records,
     without_secrets,
@@ -157,10 +157,7 @@ class ServerDriver(ABC):
 
     def purge(self, grave: Path) -> None:
         """Remove a tombstone for good. Already gone is success."""
-        record = read(grave)
-        remove_tree(grave)
-        if record is not None and not self._place(record.id).folder.exists():
-            forget_account(self.home, record.id.slug)
+        purge(self.home, grave)
 
     def logs(self, id: AddOnId, tail: int = 100) -> list[str]:
         place = self._place(id)

@@ -6,9 +6,11 @@ engine's own. Passwords are in none of them: engines keep verifiers, the vault k
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from pydantic import ValidationError
 
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.addons.errors import AddOnFailed, AddOnMissing
-from homeport.drivers.files import locked, sync_folder, write_atomic
+from homeport.drivers.files import locked, remove_tree, sync_folder, write_atomic
 from homeport.drivers.runtimes.accounts import allocate
 from homeport.drivers.runtimes.addresses import free_port, is_free
 from homeport.model.addon import AddOn
@@ -28,6 +30,9 @@ FIRST_ACCOUNT, LAST_ACCOUNT = 30_000, 30_999
 """uids of add-ons, where Homeport is root: apart from those of environments, so that no application can read an engine's files."""
 FIRST_PORT, LAST_PORT = 15_000, 19_999
 """Ports of add-ons whose usual one is taken: below those given to instances."""
+
+_GRAVE = re.compile(r".+\.\d{8}T\d{6}\.\d{6}Z")
+"""Name of an add-on's tombstone (`bury`); those of disks begin with their time."""
 
 
 class Record(Frozen):
@@ -165,6 +170,29 @@ def forget_account(home: Path, slug: str) -> None:
         known = _accounts(addons)
         if [name for name in (slug, door(slug)) if known.pop(name, None) is not None]:
             write_atomic(addons / "accounts.json", json.dumps(known).encode(), 0o600)
+
+
+def buried(grave: Path) -> Record | None:
+    """The add-on whose tombstone this is; None for one of a disk, whose files an application wrote: none of them is looked at."""
+    if not _GRAVE.fullmatch(grave.name):
+        return None
+    found = read(grave)
+    return found if found is not None and grave.name.startswith(f"{found.id.slug}.") else None
+
+
+def purge(home: Path, grave: Path) -> None:
+    """Remove a tombstone for good, and give its account free when nothing else belongs to it. Already gone is success.
+
+    Not while the add-on is being made again, nor while an older tombstone of it is kept: what lies there belongs to the same account.
+    """
+    record = buried(grave)
+    remove_tree(grave)
+    if record is None:
+        return
+    place = Place(home, record.id)
+    with contextlib.suppress(InterruptedError), locked(place.lock, cancelled=lambda: True):
+        if not place.folder.exists() and not any(grave.parent.glob(f"{record.id.slug}.*")):
+            forget_account(home, record.id.slug)
 
 
 def door(slug: str) -> str:
