@@ -202,7 +202,7 @@ def test_a_version_that_a_deploy_does_not_move_to_is_told(door: Door) -> None:
     assert told("18")[0].endswith("`homeport addons upgrade db --to 18` moves it")
     assert told("16")[0].endswith("change `version` in the file")
     assert told("17") == told("") == []
-    engine(door).notes = lambda _: ["PostgreSQL 16 is not on this machine: PostgreSQL 17 (bundled) serves it"]  # type: ignore[method-assign]
+    engine(door).notes = lambda _: ["PostgreSQL 16 is not on this machine: PostgreSQL 17 (bundled) serves it"]  # type: ignore[method-assign,assignment]
     assert told("16") == [], "nothing can be done about it"
 
 
