@@ -254,7 +254,7 @@ def _change(control: ControlPlane, project: str, environment: str, body: EnvBody
         text = f"Variables changed: {_few(sorted(changed))}."
         control.platform.event("env.changed", text, (project, environment), actor=key.name)
     unchanged = tuple(name for name in (*body.set, *body.unset) if name not in set(changed))
-    return EnvResult(changed=tuple(changed), unchanged=unchanged, notes=_slips(control, project, environment, body.set))
+    return EnvResult(changed=tuple(changed), unchanged=unchanged, notes=_slips(control, project, environment, body.set) if body.set else ())
 
 
 def _few(names: list[str]) -> str:
@@ -267,8 +267,10 @@ def _slips(control: ControlPlane, project: str, environment: str, names: Iterabl
     release = platform.live_release(project, environment)
     if release is None:
         known = sorted(row.environment for row in platform.store.environments.all() if row.project == project)
-        fits = not known or environment in known
-        return () if fits else (f"{project} has no environment {environment} (it has {', '.join(known)}); its first deploy gets this.",)
+        if not known:
+            return (f"Nothing called {project} has been deployed here yet; its first deploy gets this.",)
+        missing = f"{project} has no environment {environment} (it has {', '.join(known)}); its first deploy gets this."
+        return () if environment in known else (missing,)
     scopes = dict.fromkeys(name.rpartition("/")[0] for name in names)
     return tuple(
         f"{project} has no service {s} in {environment}; one of that name gets this."

@@ -82,6 +82,8 @@ def reset(
 
 def _set_aside(*, yes: bool) -> list[str] | None:
     """Give up the vault of this home; the names of its files now. None for one that opens, or is served. Raises CliError."""
+    from pydantic import ValidationError
+
     from homeport.api.errors import body_of
     from homeport.api.server import AlreadyServing, only_one
     from homeport.deploys.vault import give_up, opens
@@ -90,7 +92,11 @@ def _set_aside(*, yes: bool) -> list[str] | None:
     from homeport.settings import Settings
     from homeport.store import Store
 
-    settings = Settings.from_environment()
+    try:
+        settings = Settings.from_environment()
+    except ValidationError as error:
+        wrong = "; ".join(f"HOMEPORT_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        raise usage(f"{wrong}.", "Correct the variable.") from error
     home, command = settings.home, settings.vault_key_command
     source = KeySource(home, given=settings.vault_key, command=command, environment=settings.vault_key_environment)
     try:
