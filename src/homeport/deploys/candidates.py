@@ -13,6 +13,7 @@ from homeport.deploys.masking import Masker
 from homeport.deploys.own_ports import seen_port
 from homeport.deploys.platform import Platform, needs_process
 from homeport.deploys.progress import ProgressLog
+from homeport.drivers.runtimes.addresses import is_free
 from homeport.drivers.runtimes.base import Handle
 from homeport.drivers.runtimes.health import HealthProber, Verdict
 from homeport.model.errors import HomeportError
@@ -28,6 +29,9 @@ GONE_WITHIN = 60.0
 
 OTHER_PORT = timedelta(seconds=5)
 """How long an instance has at least to become well on a port of its own, once it was seen to listen there."""
+
+MOVES = 2
+"""How often an instance gets another port, when other programs got hold of its own first."""
 
 SETTLE = timedelta(milliseconds=500)
 """A worker that is still there after this counts as started."""
@@ -111,6 +115,14 @@ def wait_for_instance(platform: Platform, release: Release, row: InstanceRow) ->
     expected = {port for port in (known, service.port if isinstance(service, Listening) else None) if port}
     deadline = deadline_of(service)
     verdict = _wait(platform, row, service, deadline, expected)
+    for _ in range(MOVES):
+        other = platform.another_port(row) if _taken(row, verdict) else None
+        if other is None:
+            break
+        platform.runtime.stop(row.id, grace=OTHER_PORT)
+        row = other
+        start_rows(platform, release, [row])
+        verdict = _wait(platform, row, service, deadline, expected)
     port = seen_port(verdict, check, service)
     if port:
         platform.store.instances.change(row.id, port=port)
@@ -118,6 +130,11 @@ def wait_for_instance(platform: Platform, release: Release, row: InstanceRow) ->
         left = max(OTHER_PORT, deadline - timedelta(seconds=verdict.seconds))
         verdict = _wait(platform, replace(row, port=port), service, left)
     return verdict
+
+
+def _taken(row: InstanceRow, verdict: Verdict) -> bool:
+    """Whether another program has the instance's port: a port is chosen first and bound later, and all programs of a machine choose."""
+    return verdict.cause == "taken" or (verdict.cause == "exited" and bool(row.port) and not is_free(row.host, row.port))
 
 
 def _wait(platform: Platform, row: InstanceRow, service: Service, deadline: timedelta, expected: Collection[int] = ()) -> Verdict:

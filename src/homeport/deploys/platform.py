@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import shlex
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,9 @@ DEFAULT_FORWARD_PORT = 10000
 
 """What an operator who has lost the vault's key renames `vault.json` to, to begin with a new one."""
 
+SPREAD = 250
+"""Places at which searches for a port begin, one after the other; one search a second comes to the first again after four minutes."""
+
 DEFAULT_GRACE = timedelta(seconds=30)
 
 
@@ -72,6 +76,7 @@ class Platform:
     def __post_init__(self) -> None:
         self.edge_lock = threading.RLock()
         self.gate = Gate()
+        self._searches = itertools.count(int(time.time()))
         self.reserve = Reserve(self.settings.home)
         self.held: dict[str, Target] = {}
         """Services (`project/environment/service`) whose requests wait at a relay right now."""
@@ -315,8 +320,25 @@ class Platform:
         return found
 
     def _free_port(self, taken: set[int]) -> str:
-        """Homes on one machine begin their search at different places: a port may be given out long before anybody listens on it."""
-        return str(free_port(taken, after=FIRST + _number_of(self.home) % (LAST - FIRST)))
+        """Homes on one machine begin their search at different places: a port may be given out long before anybody listens on it.
+
+        Each search begins a little further on, so that a port which was just given up is not given out again while old workers of the
+        edge may still send its former owner something.
+        """
+        begin = _number_of(self.home) + next(self._searches) % SPREAD
+        return str(free_port(taken, after=FIRST + begin % (LAST - FIRST)))
+
+    def another_port(self, row: InstanceRow) -> InstanceRow | None:
+        """The row with another port, since a program that is not Homeport's got hold of its own; None when its port was not given to it."""
+        given = [found.key for found in self.store.ledger.list("port", row.id)]
+        if str(row.port) not in given:
+            return None
+        ports = self._ports()
+        for key in given:
+            self.store.ledger.release("port", key)
+        port = int(self.store.ledger.assign("port", row.id, lambda _: self._free_port(ports)))
+        self.store.instances.change(row.id, port=port)
+        return replace(row, port=port)
 
     def _ports(self) -> set[int]:
         return {int(row.key) for kind in ("port", "relay") for row in self.store.ledger.list(kind)}

@@ -327,7 +327,10 @@ class Supervisor:
     def _watch_start(self, release: Release, row: InstanceRow) -> None:
         """Health of a restarted instance, beside the loop: one slow start must not keep others waiting."""
         try:
-            if self._settle(release, row) and len(self._live_rows(release)) > 1:
+            well = self._settle(release, row)
+            now = self.platform.store.instances.get(row.id)
+            moved = now is not None and now.port != row.port
+            if well and (moved or len(self._live_rows(release)) > 1):
                 self.platform.refresh_edge()
         except Exception:
             log.exception("waiting for %s", row.id)

@@ -36,7 +36,7 @@ REACHABLE = frozenset({"0.0.0.0", "::", "127.0.0.1"})  # noqa: S104 (compared wi
 """Addresses of a listener that 127.0.0.1 reaches; what binds to `::` takes IPv4 too, unless it asks not to."""
 BODY = 64 << 10
 
-Cause = Literal["", "exited", "not-listening", "wrong-port", "status", "body", "timeout", "broken", "command"]
+Cause = Literal["", "exited", "not-listening", "wrong-port", "status", "body", "timeout", "broken", "command", "taken"]
 
 
 class Verdict(Frozen):
@@ -139,8 +139,11 @@ class HealthProber:
                 verdict = Verdict(ok=False, cause="exited", detail=f"it ended before it was well: {ended.sentence()}", exit=ended)
             elif verdict.cause == "not-listening":
                 verdict = self._elsewhere(verdict, handle, check)
+            elif self._taken(handle, check):
+                verdict = Verdict(ok=False, cause="taken", detail=f"another program answers on port {handle.port}, which it was given")
             passed = time.monotonic() - begun
             elsewhere = verdict.cause == "wrong-port" and (passed >= ELSEWHERE or any(port in expected for port in verdict.ports))
+            elsewhere = elsewhere or (verdict.cause == "taken" and passed >= ELSEWHERE)
             given_up = passed >= allowed or cancelled() or elsewhere
             if verdict.ok or ended is not None or given_up:
                 return self._final(verdict, passed, tail)
@@ -152,6 +155,14 @@ class HealthProber:
             return verdict.model_copy(update={"seconds": seconds})
         detail = verdict.detail if verdict.cause == "exited" else f"after {seconds:.0f} s {verdict.detail}"
         return verdict.model_copy(update={"seconds": seconds, "detail": detail, "tail": tuple(tail())})
+
+    def _taken(self, handle: Handle, check: HealthCheck) -> bool:
+        """Whether somebody else answers in its place: a program that got its port first. Nobody can be told apart where nothing is seen."""
+        mine = set(self._pids(handle.id)) if check.kind in ("http", "tcp") and not check.port and handle.port else set()
+        if not mine or any(number == handle.port for _, number in processes.listening(mine)):
+            return False
+        found = set(processes.listeners(handle.host or "127.0.0.1", handle.port))
+        return bool(found) and not found & set(self._pids(handle.id))
 
     def _elsewhere(self, verdict: Verdict, handle: Handle, check: HealthCheck) -> Verdict:
         port = int(check.port) if check.port.isdigit() else handle.port

@@ -145,6 +145,21 @@ def listening(pids: Iterable[int]) -> list[tuple[str, int]]:
     return sorted(found)
 
 
+def listeners(host: str, port: int) -> list[int]:
+    """The processes that accept connections on a port of this machine's address, or of all; those that this account may look into."""
+    wanted: set[int] = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in (line.split() for line in lines):
+            address, _, number = fields[1].partition(":")
+            if fields[3] == "0A" and int(number, 16) == port and _address(address) in (host, "0.0.0.0", "::"):  # noqa: S104
+                wanted.add(int(fields[9]))
+    return [pid for pid in pids() if wanted.intersection(_sockets(pid))] if wanted else []
+
+
 def _sockets(pid: int) -> Iterable[int]:
     try:
         with os.scandir(f"/proc/{pid}/fd") as entries:
