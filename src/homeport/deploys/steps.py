@@ -212,7 +212,9 @@ class Deploy:
                 )
             return self.request.release
 
-        return self._take(self._step("recall", f"Going back to r{self.request.release}", effect))
+        row = self.store.environments.get(self.request.project, self.request.environment)
+        back = row is None or row.live is None or self.request.release <= row.live
+        return self._take(self._step("recall", f"{'Going back to' if back else 'Taking'} r{self.request.release}", effect))
 
     def _take(self, number: int) -> Release:
         row = self.store.releases.get(self.request.project, self.request.environment, number)
