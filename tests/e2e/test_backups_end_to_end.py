@@ -90,7 +90,7 @@ def test_what_cannot_be_is_told(home: Home, volume: Path, away: Path) -> None:
     """Unknown backups, times before the first one, targets that do not answer, and policies that make no sense."""
     for arguments, code in (
         (("restore", "20200101T000000Z-aaaaaa"), "backup-missing"),
-        (("restore", "--addon", "disks", "--to", "2020-01-01T00:00:00Z"), "time-unreachable"),
+        (("restore", "-p", "shelf", "--addon", "disks", "--to", "2020-01-01T00:00:00Z"), "time-unreachable"),
         (("backup", "verify", "nothing"), "backup-missing"),
         (("backup", "now", "nothing"), "backup-missing"),
         (("backup", "add-target", "bad", str(away / "file" / "folder")), "backup-target-failed"),
