@@ -279,6 +279,27 @@ def networks_of(definition: Postgres) -> list[str]:
     return settings.outside([rule.source for rule in definition.ip_allow_list or ()])
 
 
+def problems(definition: Postgres) -> list[str]:
+    """What this machine has no door for."""
+    return [f"its connections cannot be pooled: {MISSING}"] if definition.pooling and find() is None else []
+
+
+def notes(definition: Postgres) -> list[str]:
+    """What its doors do in another way than the definition says."""
+    found = []
+    program, networks, pooling = find(), networks_of(definition), pooling_of(definition.pooling)
+    if networks and program is None:
+        found.append(f"it is reached from this machine only: for the networks of its allow-list, {MISSING}")
+    elif networks:
+        found.append(f"with TLS and a password it is open to {', '.join(networks)}: `homeport addons info` has the port")
+    if pooling is not None and pooling.mode == "transaction" and program is not None and program.version < NEWS:
+        found.append(
+            f"{program.label} forgets prepared statements after each transaction: turn them off in the client "
+            "(psycopg `prepare_threshold=None`, asyncpg `statement_cache_size=0`, Prisma `?pgbouncer=true`), or pool by session"
+        )
+    return found
+
+
 def doors_of(cluster: Cluster, keeper: Keeper) -> list[Door]:
     """The doors that an add-on has ports for."""
     record, home = cluster.record, cluster.place.addons.parent
@@ -307,6 +328,14 @@ def open_doors(cluster: Cluster, keeper: Keeper) -> Cluster:
         cluster = cluster.with_record(cluster.place.write(cluster.record.model_copy(update=ports)))
     ensure(doors_of(cluster, keeper))
     return cluster
+
+
+def close_pool(cluster: Cluster, keeper: Keeper) -> Cluster:
+    """Take the pool down for good."""
+    for door in doors_of(cluster, keeper):
+        if door.plan.name == "pool":
+            door.remove()
+    return cluster.with_record(cluster.place.write(cluster.record.model_copy(update={"pool_port": 0})))
 
 
 def ensure(doors: Sequence[Door]) -> None:

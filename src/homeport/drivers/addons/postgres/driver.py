@@ -29,7 +29,7 @@ from homeport.drivers.addons.records import door as account_of_doors
 from homeport.drivers.addons.servers import Command, Server
 from homeport.drivers.files import locked, remove_tree
 from homeport.drivers.toolchains.toolchains import Toolchains
-from homeport.model.addon import AddOn, Postgres, pooling_of
+from homeport.model.addon import AddOn, Postgres
 from homeport.model.errors import HomeportError
 
 log = logging.getLogger(__name__)
@@ -56,23 +56,12 @@ class PostgresDriver(ServerDriver):
     def check(self, definition: AddOn) -> Sequence[str]:
         assert isinstance(definition, Postgres)  # noqa: S101
         found = roles.layout("database", definition)
-        pool = [f"its connections cannot be pooled: {doors.MISSING}"] if definition.pooling and doors.find() is None else []
-        return (*self.engines.choose(definition).problems, *roles.problems(found), *settings.refused(definition.parameters), *pool)
+        wrong = (*roles.problems(found), *settings.refused(definition.parameters), *doors.problems(definition))
+        return (*self.engines.choose(definition).problems, *wrong)
 
     def notes(self, definition: AddOn) -> Sequence[str]:
         assert isinstance(definition, Postgres)  # noqa: S101
-        notes = list(self.engines.choose(definition).notes)
-        program, networks = doors.find(), doors.networks_of(definition)
-        if networks and program is None:
-            notes.append(f"it is reached from this machine only: for the networks of its allow-list, {doors.MISSING}")
-        elif networks:
-            notes.append(f"with TLS and a password it is open to {', '.join(networks)}: `homeport addons info` has the port")
-        pooling = pooling_of(definition.pooling)
-        if pooling is not None and pooling.mode == "transaction" and program is not None and program.version < doors.NEWS:
-            notes.append(
-                f"{program.label} forgets prepared statements after each transaction: turn them off in the client "
-                "(psycopg `prepare_threshold=None`, asyncpg `statement_cache_size=0`, Prisma `?pgbouncer=true`), or pool by session"
-            )
+        notes = [*self.engines.choose(definition).notes, *doors.notes(definition)]
         if definition.high_availability:
             notes.append("it has no standby that takes over by itself; `replicas` gives read replicas")
         return notes
@@ -94,7 +83,7 @@ class PostgresDriver(ServerDriver):
                 self._at("fill")
                 cluster = self._fill(cluster, request)
             self._at("replicas")
-            cluster = self._replicate(cluster)
+            cluster = replicas.provide(cluster, self._keeper)
             self._at("doors")
             cluster = doors.open_doors(cluster, self._keeper)
             self._at("done")
@@ -178,26 +167,6 @@ class PostgresDriver(ServerDriver):
             ) from error
         return slots
 
-    def _replicate(self, cluster: Cluster) -> Cluster:
-        """As many read replicas as are asked for."""
-        wanted = cluster.definition.replicas
-        for replica in self._replicas(cluster)[wanted:]:
-            replica.remove()
-        with locked(cluster.place.addons / ".addresses.lock"):
-            ports = replicas.ports(self.home, cluster.record, wanted)
-            cluster = cluster.with_record(cluster.place.write(cluster.record.model_copy(update={"replica_ports": ports})))
-        for replica in self._replicas(cluster):
-            replica.ensure()
-        return cluster
-
-    def _replicas(self, cluster: Cluster) -> list[replicas.Replica]:
-        return [
-            replicas.Replica(
-                cluster, number, Server(f"{cluster.id.slug} replica {number}", cluster.replica(number) / "server", self._keeper)
-            )
-            for number in range(len(cluster.record.replica_ports))
-        ]
-
     def close_pool(self, id: AddOnId) -> bool:
         """Take down a pool that nobody uses any more; whether there was one. Raises InterruptedError while the add-on is being changed."""
         place = self._place(id)
@@ -208,11 +177,11 @@ class PostgresDriver(ServerDriver):
             cluster = self._cluster(place, place.get())
             if cluster.definition.pooling:
                 return False
-            for door in self._doors(cluster):
-                if door.plan.name == "pool":
-                    door.remove()
-            place.write(cluster.record.model_copy(update={"pool_port": 0}))
+            doors.close_pool(cluster, self._keeper)
             return True
+
+    def _replicas(self, cluster: Cluster) -> list[replicas.Replica]:
+        return replicas.replicas_of(cluster, self._keeper)
 
     def _doors(self, cluster: Cluster) -> list[doors.Door]:
         return doors.doors_of(cluster, self._keeper)

@@ -11,8 +11,8 @@ from homeport.drivers.addons.errors import AddOnFailed
 from homeport.drivers.addons.postgres.cluster import Cluster
 from homeport.drivers.addons.postgres.settings import ADMIN, quoted
 from homeport.drivers.addons.records import FIRST_PORT, LAST_PORT, Record, records
-from homeport.drivers.addons.servers import Command, Server
-from homeport.drivers.files import remove_tree, sync_folder
+from homeport.drivers.addons.servers import Command, Keeper, Server
+from homeport.drivers.files import locked, remove_tree, sync_folder
 from homeport.drivers.runtimes.addresses import free_port
 
 TIMEOUT = 60.0
@@ -110,3 +110,24 @@ class Replica:
             except errors.ObjectInUse:
                 admin.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", [self.slot])
                 admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [self.slot])
+
+
+def replicas_of(cluster: Cluster, keeper: Keeper) -> list[Replica]:
+    """The replicas that an add-on has ports for."""
+    return [
+        Replica(cluster, number, Server(f"{cluster.id.slug} replica {number}", cluster.replica(number) / "server", keeper))
+        for number in range(len(cluster.record.replica_ports))
+    ]
+
+
+def provide(cluster: Cluster, keeper: Keeper) -> Cluster:
+    """As many as are asked for, running and following. Raises AddOnFailed."""
+    wanted = cluster.definition.replicas
+    for replica in replicas_of(cluster, keeper)[wanted:]:
+        replica.remove()
+    with locked(cluster.place.addons / ".addresses.lock"):
+        kept = ports(cluster.place.addons.parent, cluster.record, wanted)
+        cluster = cluster.with_record(cluster.place.write(cluster.record.model_copy(update={"replica_ports": kept})))
+    for replica in replicas_of(cluster, keeper):
+        replica.ensure()
+    return cluster
