@@ -18,7 +18,7 @@ from homeport.backups.forks import Forked, fork
 from homeport.backups.guard import DiskReport
 from homeport.backups.keeper import Due, Keeper
 from homeport.backups.kinds import COPIERS, copier_of
-from homeport.backups.manifest import Moment, Proof
+from homeport.backups.manifest import PLATFORM, Moment, Proof
 from homeport.backups.restoring import Restored, choose_among
 from homeport.backups.room import LOCAL, Policy
 from homeport.deploys.control import ControlPlane
@@ -214,6 +214,9 @@ def _restores(app: FastAPI, control: ControlPlane, keeper: Keeper) -> None:
         moment = Moment(at=body.to.astimezone(UTC) if body.to else None, backup=body.backup)
         if body.backup:
             manifest = keeper.room.find(body.backup)
+            if manifest.kind == PLATFORM:
+                why = f"{manifest.id} is a copy of the platform itself."
+                raise BackupMissing(why, "It comes back with everything else, on an empty machine: `homeport recover`.")
             name = manifest.name
         else:
             name = body.addon

@@ -68,11 +68,13 @@ class NoRoom(HomeportError):
 
     code = "backup-no-room"
 
-    def __init__(self, *, needed: int, free: int, what: str = "") -> None:
+    def __init__(self, *, needed: int, free: int, reserve: int = 0, what: str = "") -> None:
+        kept = f" and leaves a reserve of {reserve / 2**20:,.0f} MiB" if reserve else ""
+        lower = ", or lower the reserve for now: `homeport backup schedule --reserve SIZE`" if needed < free else ""
         super().__init__(
             what=what or "Nothing was begun; what runs was not touched.",
-            why=f"It needs about {needed / 2**20:,.0f} MiB and leaves a reserve, and {free / 2**20:,.0f} MiB are free.",
-            fix="Make room on the disk, or move the backups to another target.",
+            why=f"It needs about {needed / 2**20:,.0f} MiB{kept}, and {free / 2**20:,.0f} MiB are free.",
+            fix=f"Make room on the disk (`homeport disk` shows what takes it){lower}.",
         )
 
 

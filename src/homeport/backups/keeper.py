@@ -29,6 +29,7 @@ from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnId
 from homeport.drivers.files import remove_tree
 from homeport.drivers.storage.base import StorageFailed, Target
+from homeport.drivers.storage.keys import BackupKeyWrong
 from homeport.model.base import Frozen
 from homeport.model.errors import HomeportError
 from homeport.store.backups import BackupRow
@@ -358,7 +359,18 @@ class Keeper:
 
     def set_policy(self, policy: Policy) -> Policy:
         """Change what is backed up when and kept how long."""
-        _ = self.room.key.of(str(self.room.key.identity), policy.recipients)  # refuses what is no recipient
+        try:
+            _ = self.room.key.of(str(self.room.key.identity), policy.recipients)  # refuses what is no recipient
+        except BackupKeyWrong as error:
+            why = f"One of {', '.join(policy.recipients)[:200]} is no age recipient."
+            fix = "A recipient begins with `age1`; `age-keygen` makes one and its key, which you keep."
+            raise BackupKeyWrong(why, what="Nothing of the schedule was changed.", fix=fix) from error
+        before, known = self.room.policy.rpo_for, {due.key for due in self.schedule()}
+        for place in policy.rpo_for.keys() - before.keys():
+            if not any(key == place or key.startswith(f"{place}/") for key in known):
+                there = ", ".join(sorted(key for key in known if not key.startswith("/")))
+                why = f"There is nothing called {place} (there is: {there or 'nothing yet'})."
+                raise BackupMissing(why, "Write PROJECT, PROJECT/ENV or PROJECT/ENV/ADDON.", what="Nothing of the schedule was changed.")
         self.room.store.backups.set_policy(policy.model_dump(mode="json", exclude_defaults=True))
         return self.room.policy
 

@@ -21,7 +21,7 @@ from homeport.backups.room import Room
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnDriver, AddOnId
 from homeport.drivers.files import remove_tree, write_atomic
-from homeport.drivers.storage.base import ObjectMissing, Storage, Target
+from homeport.drivers.storage.base import ObjectMissing, Storage, StorageFailed, Target
 from homeport.drivers.storage.parcels import ParcelDamaged, unpack_tree
 from homeport.model.base import Frozen
 from homeport.model.errors import HomeportError
@@ -122,8 +122,12 @@ def recover(
             write_atomic(home / "vault.key", base64.b64encode(vault_keys[0]) + b"\n", 0o600)
         store = _opened(home, open_store, attempt)
         found = _data(home, target, open_storage, platform, manifests, repository, drivers(), store, vault_keys, say, notes)
-    except BaseException:
+    except BaseException as error:
         attempt.undo()
+        if isinstance(error, StorageFailed):
+            why = error.why.removeprefix(f"The target {error.target}: ")
+            fix = "See that the target answers (a remote of rclone needs `--rclone-config`), and ask again."
+            raise StorageFailed(target=error.target, why=why, what="Nothing was changed on this machine.", fix=fix) from error
         raise
     attempt.done()
     return found.model_copy(update={"seconds": round(time.monotonic() - began, 3)})

@@ -301,7 +301,8 @@ def found_key(storage: Storage, vault_keys: Sequence[bytes], scratch: Path) -> B
         wrapped = read_object(storage, KEY, scratch)
     except ObjectMissing as error:
         raise BackupMissing(
-            f"The target {storage.name} holds no backups of a home.", "Name the folder or remote as `backup targets` shows it."
+            f"The target {storage.name} holds no backups of a home.",
+            "Name the folder or remote that was given to `homeport backup add-target`.",
         ) from error
     last: Exception | None = None
     for vault_key in vault_keys:

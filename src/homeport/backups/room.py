@@ -189,9 +189,9 @@ class Room:
 
     def require(self, needed: int, what: str = "") -> None:
         """Raises NoRoom when the disk would be left with less than the reserve."""
-        free = shutil.disk_usage(self.folder).free
-        if free - needed < self.policy.reserve:
-            raise NoRoom(needed=needed, free=free, what=what)
+        free, reserve = shutil.disk_usage(self.folder).free, self.policy.reserve
+        if free - needed < reserve:
+            raise NoRoom(needed=needed, free=free, reserve=reserve, what=what)
 
     def afford(self, project: str, what: str, needed: int = 0) -> None:
         """Raises BudgetSpent when a project's data takes its budget already, or would with `needed` bytes more."""

@@ -211,8 +211,15 @@ def restore(
     client = Client()
     name, environment = find_project(client, project, environment, only_here=bool(to) and not beside)
     if beside:
+        if addon:
+            raise usage(
+                "`--as` makes a whole environment.", "Leave `--addon` out, or leave `--as` out to bring that add-on back in its place."
+            )
         if backup:
-            to = str(_backup(client, backup)["taken_at"])
+            row = _backup(client, backup)
+            if (row["project"], row["environment"]) != (name, environment):
+                raise usage(f"{row['id']} is of {_subject(row)}.", f"Name a backup of {name}/{environment}: `homeport backup list`.")
+            to = str(row["taken_at"])
         return fork(environment, at=to, name=beside, project=name, json=json)
     body = {"addon": addon, "backup": backup, **given("to", to)}
     if not json:
@@ -312,10 +319,11 @@ def recover(
     Client(start=True)
     if json:
         return show.as_json(found.model_dump(mode="json"))
-    show.line(f"Recovered {len(found.environments)} environments as of {found.taken_at.isoformat()} in {found.seconds:.1f} s.")
+    count = f"{len(found.environments)} environment{'' if len(found.environments) == 1 else 's'}"
+    show.line(f"Recovered {count} as of {found.taken_at.isoformat()} in {found.seconds:.1f} s.")
     for slug, until in found.addons.items():
         show.line(f"  {slug}: up to {until}")
-    for text in (*found.disks, *found.notes):
+    for text in (*(f"disks of {one}" for one in found.disks), *found.notes):
         show.line(f"  {text}")
     return show.note("The control plane runs; `homeport status --all` shows what comes back.")
 
@@ -327,8 +335,8 @@ def _subject(row: dict[str, Any]) -> str:
     return f"{row['project']}/{row['environment']}/{row['name']}" if row["project"] else str(row["name"])
 
 
-def _size(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"
+def _size(size: float) -> str:
+    return show.size(size) if abs(size) < 2**40 else f"{size / 2**40:,.1f} TiB"
 
 
 def _state(row: dict[str, Any]) -> str:

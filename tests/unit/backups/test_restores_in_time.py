@@ -11,13 +11,14 @@ from rooms import House, house_in, sql
 
 from homeport.backups import wal
 from homeport.backups.drills import drill
-from homeport.backups.errors import ForkRefused, TimeUnreachable
+from homeport.backups.errors import BackupMissing, ForkRefused, TimeUnreachable
 from homeport.backups.keeper import Due, Keeper
 from homeport.backups.manifest import Moment
 from homeport.backups.masking import mask
 from homeport.backups.restoring import restore_in_place
 from homeport.backups.room import Policy
 from homeport.backups.taking import take_addon
+from homeport.drivers.storage.keys import BackupKeyWrong
 
 pytestmark = [pytest.mark.xdist_group("backups-in-time"), pytest.mark.timeout(300)]
 
@@ -143,6 +144,25 @@ def test_what_the_policy_does_not_keep_goes_with_its_wal(house: House) -> None:
         with pytest.raises(TimeUnreachable, match="another history") as early:
             restore_in_place(house.room, place.id, moment)
         assert "homeport backup now short" in early.value.fix
+    between = datetime.now(UTC)
+    take_addon(house.room, place.id)
+    with pytest.raises(TimeUnreachable, match="between two histories"):
+        restore_in_place(house.room, place.id, Moment(at=between))
+
+
+def test_a_policy_for_what_is_not_there_is_refused(house: House) -> None:
+    """A name that fits nothing protects nothing, and neither does a recipient that is none; what was set before may stay."""
+    house.add("there")
+    keeper = Keeper(house.room)
+    with pytest.raises(BackupMissing, match="shop/prod"):
+        keeper.set_policy(Policy(rpo_for={"shop/prod": timedelta(seconds=5)}))
+    with pytest.raises(BackupKeyWrong, match="no age recipient"):
+        keeper.set_policy(Policy(recipients=("notakey",)))
+    for place in ("shop", "shop/production", "shop/production/there"):
+        assert place in keeper.set_policy(Policy(rpo_for={place: timedelta(seconds=60)})).rpo_for
+    house.store.backups.set_policy(Policy(rpo_for={"was": timedelta(seconds=5)}).model_dump(mode="json"))
+    assert keeper.set_policy(Policy(rpo_for={"was": timedelta(seconds=60)})).rpo_for
+    house.store.backups.set_policy({})
 
 
 def test_the_age_of_the_last_proof_is_known_and_told(house: House) -> None:

@@ -79,7 +79,7 @@ class PostgresCopier:
             recovery = room.postgres.recover(ref, base, segments, target, into, consume=True, durable=not quick)
         if damaged and recovery.state != "recovered":  # a moment before the damage needs nothing of it; this one did
             raise next(iter(damaged.values()))
-        return _checked(manifest, moment, recovery)
+        return _checked(room, manifest, moment, recovery)
 
     def read(self, room: Room, id: AddOnId) -> Fingerprint:
         return fingerprints.of(room.postgres.cluster(id))
@@ -91,13 +91,19 @@ class PostgresCopier:
         return {"tables": found.tables, "rows": found.rows}
 
 
-def _checked(manifest: Manifest, moment: Moment, recovery: Recovery) -> Recovery:
+def _checked(room: Room, manifest: Manifest, moment: Moment, recovery: Recovery) -> Recovery:
     """A recovery that came to its end; what every other end means is raised."""
     if recovery.state == "recovered":
         return recovery
     if recovery.state == "past-archive":
         why = f"{stamp(moment.at) if moment.at else 'The point of the backup'} is past the last archived WAL."
-        raise TimeUnreachable(why=why, latest=recovery.latest or manifest.taken_at)
+        latest = recovery.latest or manifest.taken_at
+        later = [one.taken_at for one in room.manifests(manifest.project, manifest.environment, manifest.name) if one.era != manifest.era]
+        if moment.at is not None and (after := min((at for at in later if at > moment.at), default=None)):
+            why = f"{stamp(moment.at)} lies between two histories: {manifest.name} had been exchanged, and was not copied since."
+            fix = f"Possible is any time up to {stamp(latest)}, and any from {stamp(after)} on."
+            raise TimeUnreachable(why=why, latest=latest, fix=fix)
+        raise TimeUnreachable(why=why, latest=latest)
     if recovery.state == "before-base":
         raise TimeUnreachable(why=recovery.why, earliest=manifest.taken_at)
     if recovery.state == "wal-damaged":

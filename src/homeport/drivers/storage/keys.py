@@ -23,11 +23,11 @@ class BackupKeyWrong(HomeportError):
 
     code = "backup-key-wrong"
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, *, what: str = "", fix: str = "") -> None:
         super().__init__(
-            what="Nothing was restored; what runs was not touched.",
+            what=what or "Nothing was restored; what runs was not touched.",
             why=why,
-            fix="Give the vault key that the home had when these backups were made. The file is the `vault.key` of the home.",
+            fix=fix or "Give the vault key that the home had when these backups were made. The file is the `vault.key` of the home.",
         )
 
 
