@@ -146,6 +146,7 @@ def _server(control: ControlPlane, settings: Settings, keeper: Keeper) -> uvicor
         server_header=False,
         limit_concurrency=256,
         h11_max_incomplete_event_size=64 * 1024,
+        ws="none",  # no route speaks WebSocket
     )
     server = Server(config)
 
