@@ -365,10 +365,10 @@ class Keeper:
             why = f"One of {', '.join(policy.recipients)[:200]} is no age recipient."
             fix = "A recipient begins with `age1`; `age-keygen` makes one and its key, which you keep."
             raise BackupKeyWrong(why, what="Nothing of the schedule was changed.", fix=fix) from error
-        before, known = self.room.policy.rpo_for, {due.key for due in self.schedule()}
-        for place in policy.rpo_for.keys() - before.keys():
-            if not any(key == place or key.startswith(f"{place}/") for key in known):
-                there = ", ".join(sorted(key for key in known if not key.startswith("/")))
+        before, known = self.room.policy.rpo_for, {f"{due.project}/{due.environment}" for due in self.schedule() if due.project}
+        for place in policy.rpo_for.keys() - before.keys():  # an add-on may come with the next deploy
+            if not any(f"{key}/".startswith(f"{'/'.join(place.split('/')[:2])}/") for key in known):
+                there = ", ".join(sorted(known))
                 why = f"There is nothing called {place} (there is: {there or 'nothing yet'})."
                 raise BackupMissing(why, "Write PROJECT, PROJECT/ENV or PROJECT/ENV/ADDON.", what="Nothing of the schedule was changed.")
         self.room.store.backups.set_policy(policy.model_dump(mode="json", exclude_defaults=True))
