@@ -150,7 +150,7 @@ class PostgresDriver(ServerDriver):
     def _roles(self, cluster: Cluster, request: AddOnRequest) -> dict[str, str]:
         found = roles.layout(cluster.id.name, cluster.definition)
         wanted = {consumer: request.passwords.get(consumer, "") for consumer in ("", *request.consumers)}
-        extensions = {"vector"} & cluster.engine.extensions | {_extension(name) for name in cluster.definition.extensions_wanted}
+        extensions = {"vector"} & cluster.engine.extensions | needed(cluster.definition)
         with cluster.admin("template1") as admin:
             roles.ensure_extensions(admin, {"vector"} & cluster.engine.extensions)  # for databases the application makes itself
         with cluster.admin() as admin:
@@ -312,18 +312,9 @@ class PostgresDriver(ServerDriver):
         place = self._place(id)
         with locked(place.lock):
             cluster = self._cluster(place, place.get())
-            need = needed(cluster.definition) | upgrades.extensions(cluster)
-            made = {name for name in cluster.definition.extensions_made if any(name in engine.extensions for engine in self.engines.all)}
-            target = self.engines.successor(cluster.engine, need | made, version) or self.engines.successor(cluster.engine, need, version)
+            target = upgrades.target(self.engines, cluster, version)
             if target == cluster.engine:
                 return self._provisioned(cluster, {})
-            if target is None:
-                raise AddOnFailed(
-                    name=id.name, what=f"{id.name} was not upgraded; it runs on as {cluster.engine.label}.",
-                    why=f"PostgreSQL {version or cluster.engine.major} with all it needs ({', '.join(sorted(need)) or 'nothing'}) is "
-                        f"not here: this machine has {', '.join(engine.label for engine in self.engines.all)}.",
-                    fix="Choose a version that this machine has, or install it with its extensions.",
-                )  # fmt: skip
             definition = cluster.definition.model_copy(update={"version": str(target.major)}) if version else cluster.definition
             engine = self._installed(id, target.major, target.source)
             changed = upgrades.upgrade(self, cluster, engine, definition)
@@ -463,12 +454,6 @@ class PostgresDriver(ServerDriver):
 
     def _ready(self, place: Place, record: Record) -> bool:
         return self._cluster(place, record).answers()
-
-
-def _extension(name: str) -> str:
-    from homeport.drivers.addons.postgres.engines import ALIASES
-
-    return ALIASES.get(name, name)
 
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 
 from homeport.drivers.addons.errors import AddOnFailed, UpgradeFailed
 from homeport.drivers.addons.postgres.cluster import Cluster, data_name
-from homeport.drivers.addons.postgres.engines import Engine
+from homeport.drivers.addons.postgres.engines import Engine, Engines, needed
 from homeport.drivers.addons.postgres.settings import ADMIN
 from homeport.drivers.addons.servers import Command, keeping_fence
 from homeport.drivers.files import remove_tree
@@ -35,6 +35,25 @@ TIMEOUT = 6 * 3600.0
 """Seconds a move may take: it copies everything."""
 Tables = dict[str, dict[str, int]]
 """By database, the tables with their bytes."""
+
+
+def target(engines: Engines, cluster: Cluster, version: str) -> Engine:
+    """The engine that a cluster's data moves to; its own when no other is better. Raises AddOnFailed when this machine has none.
+
+    It has what the data needs and, where some engine has that as well, what the project's migrations make.
+    """
+    need = needed(cluster.definition) | extensions(cluster)
+    made = {name for name in cluster.definition.extensions_made if any(name in engine.extensions for engine in engines.all)}
+    found = engines.successor(cluster.engine, need | made, version) or engines.successor(cluster.engine, need, version)
+    if found is None:
+        name = cluster.id.name
+        raise AddOnFailed(
+            name=name, what=f"{name} was not upgraded; it runs on as {cluster.engine.label}.",
+            why=f"PostgreSQL {version or cluster.engine.major} with all it needs ({', '.join(sorted(need)) or 'nothing'}) is "
+                f"not here: this machine has {', '.join(engine.label for engine in engines.all)}.",
+            fix="Choose a version that this machine has, or install it with its extensions.",
+        )  # fmt: skip
+    return found
 
 
 def upgrade(driver: PostgresDriver, old: Cluster, engine: Engine, definition: Postgres) -> Cluster:
