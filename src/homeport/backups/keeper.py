@@ -23,7 +23,7 @@ from homeport.backups.manifest import DISKS, PLATFORM, Manifest, Moment, Proof
 from homeport.backups.mirror import Mirror
 from homeport.backups.operations import Progress, go_on, operating, take_back
 from homeport.backups.restoring import Restored, restore_disks, restore_in_place
-from homeport.backups.room import Policy, Room
+from homeport.backups.room import LOCAL, Policy, Room
 from homeport.backups.streaming import Streams
 from homeport.drivers.addons import switching
 from homeport.drivers.addons.base import AddOnId
@@ -331,6 +331,13 @@ class Keeper:
         """See that a target takes, gives and forgets an object. Raises StorageFailed."""
         what = f"The target {target.name} was not added; backups go where they went."
         fix = "See that it is there, has room and lets Homeport in, and add it again."
+        if target.name == LOCAL and target.address != str(self.room.folder / LOCAL):
+            raise StorageFailed(
+                target=target.name,
+                why="the folder of the home has that name already, and may hold backups.",
+                what=what,
+                fix="Choose another name.",
+            )
         try:
             storage = self.room.open_storage(target)
             with self.room.workspace() as folder:

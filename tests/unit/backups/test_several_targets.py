@@ -17,7 +17,7 @@ from homeport.backups.manifest import Moment
 from homeport.backups.restoring import restore_in_place
 from homeport.backups.room import LOCAL, Policy
 from homeport.backups.taking import take_addon
-from homeport.drivers.storage.base import Target
+from homeport.drivers.storage.base import StorageFailed, Target
 from homeport.drivers.storage.parcels import ParcelDamaged
 
 pytestmark = [pytest.mark.xdist_group("backups-targets"), pytest.mark.timeout(300)]
@@ -50,6 +50,9 @@ def test_what_lies_in_the_home_is_not_lost_when_a_target_is_added(house: House, 
     sql(place, "INSERT INTO t DEFAULT VALUES")
     before = sql(place, "SELECT clock_timestamp()")[0][0]
     wal.advance(house.room, place.id)
+    with pytest.raises(StorageFailed, match="not added"):
+        Keeper(house.room).try_target(folder(tmp_path / LOCAL))
+    Keeper(house.room).try_target(folder(house.room.folder / LOCAL))
     house.targets[:] = [folder(tmp_path / "away")]
     sql(place, "INSERT INTO t DEFAULT VALUES")
     after = sql(place, "SELECT clock_timestamp()")[0][0]
