@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 from urllib.parse import quote
 
 from homeport.drivers.addons import copies, passwords
@@ -15,14 +15,13 @@ from homeport.drivers.addons.base import AddOnDriver, AddOnId, AddOnRequest, Bac
 from homeport.drivers.addons.errors import AddOnFailed, UpgradeFailed
 from homeport.drivers.addons.filling import fill
 from homeport.drivers.addons.keeping import LOOK_TIMEOUT, SILENT, ServerDriver, plan_memory, socket_host
-from homeport.drivers.addons.mariadb import config, dumps
+from homeport.drivers.addons.mariadb import accounts, config, dumps
 from homeport.drivers.addons.mariadb.dumps import Admin
 from homeport.drivers.addons.mariadb.engine import MISSING, Engine, find
 from homeport.drivers.addons.records import Place, Record, account_for, door
 from homeport.drivers.addons.servers import Command, folder_size, keeping_fence, proportional_memory, run_outside
 from homeport.drivers.files import locked, remove_tree, sync_folder, write_changed
 from homeport.model.addon import AddOn, MariaDB
-from homeport.model.env import PlainValue
 
 INSTALL_TIMEOUT = 300.0
 UPGRADE_TIMEOUT = 3600.0
@@ -88,7 +87,7 @@ class MariaDBDriver(ServerDriver):
             self._start(place, record)
             self._at("accounts")
             with self.admin(place) as admin:
-                self._accounts(admin, request)
+                accounts.ensure(admin, request)
                 if record.filling == "under way":
                     self._at("fill")
                     record = self._fill(admin, place, record, request)
@@ -145,36 +144,14 @@ class MariaDBDriver(ServerDriver):
         argv = [str(self.engine().client), "--no-defaults", "--protocol=tcp", f"--host={record.host}", f"--port={record.port}",
                 f"--user={found.account('')}", "--default-character-set=utf8mb4", "--", found.database]  # fmt: skip
         user = account_for(self.home, door(request.id.slug)) if os.geteuid() == 0 else None
-        _run(admin, f"GRANT ALL PRIVILEGES ON *.* TO {owner} WITH GRANT OPTION")
+        accounts.run(admin, f"GRANT ALL PRIVILEGES ON *.* TO {owner} WITH GRANT OPTION")
         try:
             fill(request.id.name, request.seeds, argv, {"MYSQL_PWD": request.passwords.get("", "")}, user)
         finally:
             if found.account("") != config.ROOT:
-                _run(admin, f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {owner}")
-                self._accounts(admin, request)
+                accounts.run(admin, f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {owner}")
+                accounts.ensure(admin, request)
         return place.write(record.model_copy(update={"filling": "done"}))
-
-    def _accounts(self, admin: Admin, request: AddOnRequest) -> None:
-        """The database, its owner and an account for each consumer. What is right already is left alone, and nothing is taken away."""
-        definition = request.definition
-        assert isinstance(definition, MariaDB)  # noqa: S101
-        found = config.layout(request.id.name, definition)
-        _run(admin, f"CREATE DATABASE IF NOT EXISTS {config.name(found.database)}")
-        for consumer in ("", *request.consumers):
-            password = request.passwords.get(consumer, "")
-            known = _digests(admin, found.account(consumer))
-            if known is None or (password and config.digest(password) not in known):
-                _identify(admin, found.account(consumer), [config.digest(password)] if password else [])
-            grant = " WITH GRANT OPTION" if not consumer else ""
-            _run(admin, f"GRANT ALL PRIVILEGES ON {config.pattern(found.database)}.* TO {config.text(found.account(consumer))}@'%'{grant}")
-        root = definition.password if definition.user == config.ROOT else definition.root_password
-        given = root.value if isinstance(root, PlainValue) else ""
-        if given or config.open_root(definition):
-            if given:
-                _identify(admin, config.ROOT, [config.digest(given)])
-            else:
-                _run(admin, f"CREATE OR REPLACE USER {config.text(config.ROOT)}@'%' IDENTIFIED BY ''")
-            _run(admin, f"GRANT ALL PRIVILEGES ON *.* TO {config.text(config.ROOT)}@'%' WITH GRANT OPTION")
 
     def _provisioned(self, record: Record, passwords: dict[str, str]) -> Provisioned:
         definition = record.definition
@@ -205,8 +182,8 @@ class MariaDBDriver(ServerDriver):
             found = self._layout(record)
             password = passwords.new()
             with self.admin(place) as admin:
-                known = _digests(admin, found.account(consumer)) or ()
-                _identify(admin, found.account(consumer), [*known[-1:], config.digest(password)])
+                known = accounts.digests(admin, found.account(consumer)) or ()
+                accounts.identify(admin, found.account(consumer), [*known[-1:], config.digest(password)])
             return credentials_of(record, found, consumer, password)
 
     def retire_old(self, id: AddOnId, consumer: str) -> None:
@@ -214,10 +191,10 @@ class MariaDBDriver(ServerDriver):
         with locked(place.lock):
             account = self._layout(place.get()).account(consumer)
             with self.admin(place) as admin:
-                known = _digests(admin, account) or ()
+                known = accounts.digests(admin, account) or ()
                 if len(known) > 1:
-                    _identify(admin, account, known[-1:])
-                    _run(admin, f"KILL SOFT USER {config.text(account)}")
+                    accounts.identify(admin, account, known[-1:])
+                    accounts.run(admin, f"KILL SOFT USER {config.text(account)}")
 
     def _layout(self, record: Record) -> config.Layout:
         assert isinstance(record.definition, MariaDB)  # noqa: S101
@@ -293,7 +270,7 @@ class MariaDBDriver(ServerDriver):
         record = place.get()
         with copies.copying(record, target) as (name, part):
             with self.admin(place) as admin:
-                databases = [row for (row,) in _rows(admin, "SHOW DATABASES") if str(row) not in config.SYSTEM_DATABASES]
+                databases = [row for (row,) in accounts.rows(admin, "SHOW DATABASES") if str(row) not in config.SYSTEM_DATABASES]
             password = passwords.of_homeport(place)
             dumps.take(self.engine(), place.folder / "run", password, databases, part / "dump.sql", place.id.slug, begun)
             return copies.finish(record, name, part, (), {"engine": f"mariadb {self.engine().version}"})
@@ -354,7 +331,7 @@ class MariaDBDriver(ServerDriver):
             return False
         try:
             with self.admin(place) as admin:
-                return bool(_rows(admin, "SELECT 1"))
+                return bool(accounts.rows(admin, "SELECT 1"))
         except (pymysql.err.Error, OSError):
             return False
 
@@ -377,36 +354,9 @@ def credentials_of(record: Record, found: config.Layout, consumer: str, password
     return Credentials(user=user, password=password, host=record.host, port=record.port, database=found.database, url=url, env=env)
 
 
-def _run(admin: Admin, statement: str) -> None:
-    with admin.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def _rows(admin: Admin, query: str, *values: str) -> list[tuple[Any, ...]]:
-    with admin.cursor() as cursor:
-        cursor.execute(query, values or None)
-        return list(cursor.fetchall())
-
-
-def _digests(admin: Admin, account: str) -> tuple[str, ...] | None:
-    """The passwords of an account; None when there is no such account."""
-    rows = _rows(admin, "SELECT priv FROM mysql.global_priv WHERE user = %s AND host = '%%'", account)
-    if not rows:
-        return None
-    private = rows[0][0]
-    return config.known_digests(private.decode() if isinstance(private, bytes) else str(private))
-
-
-def _identify(admin: Admin, account: str, digests: Sequence[str]) -> None:
-    """Give an account these passwords and no other; only their hashes are sent."""
-    who = f"{config.text(account)}@'%'"
-    _run(admin, f"CREATE USER IF NOT EXISTS {who} {config.identified(digests)}")
-    _run(admin, f"ALTER USER {who} {config.identified(digests)}")
-
-
 def _figures(admin: Admin) -> dict[str, float]:
-    status = {str(name): value for name, value in _rows(admin, "SHOW GLOBAL STATUS")}
-    limit = _rows(admin, "SELECT @@max_connections")[0][0]
+    status = {str(name): value for name, value in accounts.rows(admin, "SHOW GLOBAL STATUS")}
+    limit = accounts.rows(admin, "SELECT @@max_connections")[0][0]
     asked, missed = (float(status.get(f"Innodb_buffer_pool_{what}", 0)) for what in ("read_requests", "reads"))
     names = {"queries": "Questions", "slow_queries": "Slow_queries", "uptime_seconds": "Uptime", "deadlocks": "Innodb_deadlocks"}
     found = {name: float(status.get(field) or 0) for name, field in names.items()}
