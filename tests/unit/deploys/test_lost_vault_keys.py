@@ -14,7 +14,7 @@ from homeport.deploys.outside import OutsideStores
 from homeport.deploys.platform import Platform
 from homeport.deploys.rotation import rotate_value
 from homeport.deploys.vault import LOST, give_up, opens
-from homeport.drivers.vault.keys import KeySource
+from homeport.drivers.vault.keys import KeySource, VaultKeyInvalid
 from homeport.drivers.vault.seal import Sealer, SecretDoesNotOpen, way_out
 from homeport.drivers.vault.stores.base import StoreConfig
 from homeport.model.env import GeneratedValue
@@ -132,6 +132,17 @@ def test_only_a_vault_that_nothing_opens_is_given_up(tmp_path: Path) -> None:
         lost.unlink()
     assert not opens(tmp_path, source, store), "the file itself is gone, and was not given up"
     assert give_up(tmp_path, source) == [] and opens(tmp_path, source, store)
+    store.close()
+
+
+def test_a_key_that_may_not_be_read_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks as another account is told so, and the vault is not called one that nothing opens."""
+    Sealer(tmp_path)
+    store = Store.open(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("homeport.drivers.vault.seal.os.access", lambda *_: False)
+        with pytest.raises(VaultKeyInvalid, match="may not read it"):
+            opens(tmp_path, KeySource(tmp_path), store)
     store.close()
 
 

@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from homeport.drivers.files import locked, sync_folder, write_atomic
-from homeport.drivers.vault.keys import KeySource, VaultKeyMissing, VaultKeyWrong, fingerprint, new_key
+from homeport.drivers.vault.keys import KeySource, VaultKeyInvalid, VaultKeyMissing, VaultKeyWrong, fingerprint, new_key
 from homeport.model.errors import HomeportError
 
 _FORMAT = b"\x02"
@@ -287,7 +287,10 @@ class Sealer:
 
 
 def opens(home: Path, source: KeySource) -> bool:
-    """Whether a home's `vault.json` is whole and a key that is given opens it. Raises VaultKeyInvalid."""
+    """Whether a home's `vault.json` is whole and a key that is given opens it. Raises VaultKeyInvalid, also for an unreadable key."""
+    for file in (source.file, source.next_file):
+        if file.exists() and not os.access(file, os.R_OK):
+            raise VaultKeyInvalid(f"{file.name} is there and this account may not read it; ask as the one that runs Homeport.")
     try:
         known = Ring.load((home / "vault.json").read_bytes()).key
     except (FileNotFoundError, VaultDamaged):
