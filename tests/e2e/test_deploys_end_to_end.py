@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +89,18 @@ def test_a_rollback_needs_neither_source_nor_toolchain(home: Home, place: Path) 
         shutil.rmtree(home.path / "toolchains", ignore_errors=True)
         hidden.rename(home.path / "toolchains")
     home.cli("destroy", "gone", "--yes")
+
+
+def test_a_clone_with_a_remote_is_known_by_its_folder(home: Home, app: BenchApp, place: Path) -> None:
+    """Commands in the folder of a work tree are about what was deployed from it, also with another project at home."""
+    assert home.json("status", "-p", app.name)["project"] == app.name
+    cloned = BenchApp(place / "cloned", "cloned")
+    for line in ("init -q", "remote add origin https://example.com/acme/cloned.git", "add .", "commit -q -m First"):
+        argv = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", *line.split()]
+        subprocess.run(argv, cwd=cloned.folder, check=True, timeout=60)
+    home.up(cloned.folder)
+    assert json.loads(home.cli("status", "--json", cwd=cloned.folder))["project"] == "cloned"
+    home.cli("destroy", "cloned", "--yes")
 
 
 def test_a_variable_takes_effect_with_the_next_deploy_and_a_rollback_takes_it_back(home: Home, place: Path) -> None:

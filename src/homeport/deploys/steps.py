@@ -159,7 +159,8 @@ class Deploy:
 
         def effect() -> int:
             spec = fitted(draft.spec, artifacts)
-            self.store.environments.ensure(self.request.project, self.request.environment, origin=draft.revision.origin)
+            origin = self.request.folder or draft.revision.origin  # a work tree's folder, whatever remote it was cloned from
+            self.store.environments.ensure(self.request.project, self.request.environment, origin=origin)
             number = self._number()
             self._audit_use(number, draft)
             self.store.releases.record(
