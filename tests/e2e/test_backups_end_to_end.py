@@ -88,6 +88,7 @@ def test_a_fork_has_the_disk_and_leaves_with_it(home: Home, volume: Path) -> Non
 
 def test_what_cannot_be_is_told(home: Home, volume: Path, away: Path) -> None:
     """Unknown backups, times before the first one, targets that do not answer, and policies that make no sense."""
+    home.json("backup", "now", "disks")
     for arguments, code in (
         (("restore", "20200101T000000Z-aaaaaa"), "backup-missing"),
         (("restore", "-p", "shelf", "--addon", "disks", "--to", "2020-01-01T00:00:00Z"), "time-unreachable"),
