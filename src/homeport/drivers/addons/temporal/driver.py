@@ -245,8 +245,7 @@ class TemporalDriver(ServerDriver):
             database.put(source / DATABASE, place.make("data", fresh.user) / DATABASE, fresh.user)
             record = self._settle(place, fresh)
             self._at("start")
-            self._start(place, record)
-            return self._provisioned(record)
+            return self._provisioned(self._started(place, record))
 
     def upgrade(self, id: AddOnId, version: str) -> Provisioned:
         """Start it again with the program that is pinned now, which brings the database up to itself. Raises AddOnFailed."""
